@@ -1,0 +1,50 @@
+# `make` lists the targets. All that a fresh machine needs is make and Python 3.11 or newer.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+TYPED  := build/typed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format bless clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## check, draw and run a small Hope
+	$(BIN)/nldsl check examples/hope.nl
+	$(BIN)/nldsl draw examples/hope.nl -o hope.svg
+	$(BIN)/nldsl run examples/hope.nl --set dim=32 --set depth=2 --set heads=2 --set 'periods=[16, 64, 256]' --tokens 1100
+
+test: lint types ## everything a change has to pass
+	$(BIN)/pytest -n 2
+
+lint: $(READY) ## style and format, nothing rewritten
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Types are checked on the installed package, not on the folders: `compiler/` is `nldsl.compiler` only once installed.
+types: $(READY)
+	rm -rf build
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --target $(TYPED) .
+	cd $(TYPED) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p nldsl
+
+format: $(READY) ## rewrite the Python files in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bless: $(READY) ## accept today's diagnostics, graphs and drawings as the expected ones; read the diff
+	$(BIN)/pytest -n 2 --bless
+	git status --short tests
+
+clean: ## remove the environment, builds and caches
+	rm -rf $(VENV) build dist *.egg-info hope.svg .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find nldsl compiler stdlib tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo 'Python 3.11 or newer is needed; name one with `make PYTHON=python3.12 …`'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,draw]'
+	touch $@

@@ -1,0 +1,62 @@
+"""nldsl: the language and compiler of nested learners.
+
+    graph = nldsl.load("hope.nl:Hope", dim=256)     a checked level graph
+    nldsl.check("hope.nl")                          what is wrong with it, as diagnostics
+    nldsl.level_table(graph)                        its levels, fastest first
+    nldsl.draw(graph, "hope.svg")                   their picture
+
+Nothing here imports torch. `nldsl.compiler.interpreter` runs a graph.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nldsl.diagnostics import Diagnostic, ProgramError
+from nldsl.graph import LevelGraph
+
+__version__ = "0.1.0"
+__all__ = ["Diagnostic", "LevelGraph", "ProgramError", "check", "draw", "level_table", "load", "load_text"]
+
+
+def check(program: str, **hyper: Any) -> list[Diagnostic]:
+    """Everything found in a program, errors and warnings, in the order of the text."""
+    from nldsl.program import front_end
+
+    return front_end(str(program), hyper).findings.sorted()
+
+
+def load(program: str, **hyper: Any) -> LevelGraph:
+    """The level graph of `FILE.nl`, `FILE.nl:Name` or `std.hope:Hope`. Raises ProgramError if it is wrong."""
+    return _checked(str(program), hyper, None)
+
+
+def load_text(text: str, name: str | None = None, **hyper: Any) -> LevelGraph:
+    """The level graph of a program given as text. Raises ProgramError if it is wrong."""
+    return _checked(f"<text>:{name}" if name else "<text>", hyper, text)
+
+
+def level_table(graph: LevelGraph) -> Any:
+    """The levels of a graph, fastest first: period, members, parameters, state, what feeds it, how far back its
+    gradient reaches. Its `str` is a table."""
+    from nldsl.level_table import level_table as table
+
+    return table(graph)
+
+
+def draw(graph: LevelGraph, path: str) -> None:
+    """Write the level diagram of a graph to a .svg, .png or .dot file."""
+    from nldsl.diagram import draw as write
+
+    write(graph, path)
+
+
+def _checked(program: str, hyper: dict[str, Any], text: str | None) -> LevelGraph:
+    from nldsl.program import entry, front_end
+
+    result = front_end(program, hyper, text)
+    if result.graph is None and not result.findings.errors and result.module is not None:
+        entry(result.module, "model", result.findings)
+    result.findings.raise_errors()
+    assert result.graph is not None
+    return result.graph

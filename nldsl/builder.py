@@ -1,0 +1,188 @@
+"""Builds one body: emits streams with their shapes, heads, types and lags inferred from the table of primitives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+from nldsl.diagnostics import Diagnostic, Findings
+from nldsl.graph import Body, Objective, Port, Record, Scalar, Shape, Stream
+from nldsl.primitives import PRIMITIVES, ShapeError, show_shape
+from nldsl.spans import Span
+from nldsl.values import POISON, Handle, Poison, Ref, is_number
+
+MAX_RECORDS = 200_000
+MAX_DEPTH = 64
+MAX_PARAMETERS = 10**12
+
+
+class TooLarge(Exception):
+    """A limit was reached: the diagnostic says which. Building stops."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        self.diagnostic = diagnostic
+
+
+@dataclass
+class Budget:
+    """What a program may use up, over all its bodies."""
+
+    records: int = 0
+    parameters: int = 0
+
+    def record(self, span: Span) -> None:
+        self.records += 1
+        if self.records > MAX_RECORDS:
+            raise TooLarge(
+                Diagnostic("NL801", f"unrolled, the program has more than {MAX_RECORDS} nodes", span,
+                           hint="make a `repeat`, a list or a size smaller")
+            )  # fmt: skip
+
+    def leaf(self, size: int, span: Span) -> None:
+        self.parameters += size
+        if self.parameters > MAX_PARAMETERS:
+            raise TooLarge(
+                Diagnostic("NL803", f"the program has more than {MAX_PARAMETERS:,} parameters", span,
+                           hint="make a size smaller")
+            )  # fmt: skip
+
+
+@dataclass(eq=False)
+class Builder:
+    """One body while it grows. `parent` is where its captured streams come from, if anywhere."""
+
+    name: str
+    findings: Findings
+    budget: Budget
+    parent: Builder | None = None
+    inputs: list[Port] = field(default_factory=list)
+    records: list[Any] = field(default_factory=list)
+    captured: dict[str, Ref] = field(default_factory=dict)
+    index: dict[str, Stream] = field(default_factory=dict)
+
+    def port(self, name: str, shape: Shape, heads: int = 0, dtype: str = "real", stream: str = "") -> Ref:
+        self.inputs.append(Port(name, "in", shape, heads, dtype, stream))
+        return Ref(name, shape, heads, dtype, 0, self)
+
+    def capture(self, ref: Ref) -> Ref:
+        """The same stream as this body sees it: its own, or an input that carries it."""
+        if ref.owner is self:
+            return ref
+        if ref.id not in self.captured:
+            local = self.port(f"in{len(self.captured)}", ref.shape, ref.heads, ref.dtype, ref.id)
+            self.captured[ref.id] = replace(local, lag=ref.lag)
+        return self.captured[ref.id]
+
+    def add(self, stream: Stream) -> Ref:
+        self.budget.record(stream.span)
+        stream = replace(stream, id=f"%{len(self.index) + 1}")
+        self.index[stream.id] = stream
+        self.records.append(stream)
+        return Ref(stream.id, stream.shape, stream.heads, stream.dtype, stream.lag, self)
+
+    def replace(self, old: Stream, new: Stream) -> None:
+        self.index[old.id] = new
+        self.records[next(i for i in range(len(self.records) - 1, -1, -1) if self.records[i] is old)] = new
+
+    def rename(self, stream: Stream, name: str) -> None:
+        self.replace(stream, replace(stream, name=name))
+
+    def emit(
+        self, op: str, args: tuple[Ref | Scalar | Poison, ...], span: Span, shown: str = "", **attrs: Any
+    ) -> Ref | Scalar | Poison:
+        """Apply a primitive; on numbers alone, compute it exactly. Errors are reported and give poison."""
+        row = PRIMITIVES[op]
+        if any(isinstance(a, Poison) for a in args):
+            return POISON
+        if row.fold is not None and args and all(is_number(a) for a in args):
+            return self._fold(op, args, span)
+        refs = [self.capture(a) if isinstance(a, Ref) else a for a in args]
+        heads = {r.heads for r in refs if isinstance(r, Ref) and r.heads}
+        if len(heads) > 1:
+            self._report("NL303", f"{_shown(op, shown)} joins streams of {' and '.join(map(str, sorted(heads)))} heads",
+                         span, hint="`merge` joins heads, `split` makes them")  # fmt: skip
+            return POISON
+        count = heads.pop() if heads else 0
+        shapes = [r.shape if isinstance(r, Ref) else () for r in refs]
+        try:
+            if op in ("split", "merge"):
+                count, shape = self._heads(op, count, shapes[0], attrs)
+            else:
+                shape = row.shape(*shapes, **{k: v for k, v in attrs.items() if not k.startswith("_")})
+        except ShapeError as error:
+            hint = self._shape_hint(op, refs)
+            self._report("NL301", f"{_shown(op, shown)}: {error}", span, hint=hint)
+            return POISON
+        dtype = self._dtype(row.dtype, refs)
+        lag = max((r.lag for r in refs if isinstance(r, Ref)), default=0)
+        named = tuple((k, v) for k, v in attrs.items() if not k.startswith("_"))
+        return self.add(
+            Stream("", op, tuple(r.id if isinstance(r, Ref) else r for r in refs), named, shape, count, dtype,
+                   lag=lag, span=span)
+        )  # fmt: skip
+
+    def _heads(self, op: str, count: int, shape: Shape, attrs: dict[str, Any]) -> tuple[int, Shape]:
+        rule = PRIMITIVES[op].shape
+        if op == "split":
+            if count:
+                raise ShapeError(f"this stream has {count} heads already")
+            return attrs["heads"], rule(shape, attrs["heads"])
+        if not count:
+            raise ShapeError("this stream has no heads to merge")
+        return 0, rule(shape, count)
+
+    def _fold(self, op: str, args: tuple[Any, ...], span: Span) -> Scalar | Poison:
+        fold = PRIMITIVES[op].fold
+        assert fold is not None
+        try:
+            value = fold(*args)
+        except (ArithmeticError, ValueError) as error:
+            self._report("NL207", f"this number can't be computed: {error}", span)
+            return POISON
+        if isinstance(value, complex):
+            self._report("NL207", "this number is not real: a root of something negative", span)
+            return POISON
+        return int(value) if isinstance(value, Fraction) and value.denominator == 1 else value  # type: ignore[no-any-return]
+
+    @staticmethod
+    def _dtype(rule: str, refs: list[Any]) -> str:
+        if rule != "same":
+            return rule
+        whole = all(r.dtype == "int" if isinstance(r, Ref) else isinstance(r, int) for r in refs)
+        return "int" if whole else "real"
+
+    @staticmethod
+    def _shape_hint(op: str, refs: list[Any]) -> str:
+        if op == "matmul" and all(isinstance(r, Ref) for r in refs):
+            a, b = refs
+            if len(b.shape) == 2 and a.shape and a.shape[-1] == b.shape[1]:
+                return "the language is in row convention, `x @ w` with w: [in, out]; perhaps `transpose(…)`"
+        return ""
+
+    def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:
+        self.findings.add(Diagnostic(code, message, span, hint=hint))
+
+    def body(self, results: tuple[str, ...], keys: tuple[tuple[str, str, str], ...] = ()) -> Body:
+        """The finished body; memories that turned out to have nothing to keep are left out."""
+        return Body(self.name, tuple(self.inputs), tuple(finished(self.records)), results, keys)
+
+
+def finished(records: list[Any]) -> list[Record]:
+    result: list[Record] = []
+    for record in records:
+        if isinstance(record, Handle):
+            if record.leaves or record.form == "attention":
+                result.append(record.record())
+        elif isinstance(record, Stream | Objective):
+            result.append(record)
+    return result
+
+
+def _shown(op: str, shown: str) -> str:
+    return f"`{shown or op}`"
+
+
+def shape_text(ref: Ref) -> str:
+    heads = f"{ref.heads} heads of " if ref.heads else ""
+    return heads + show_shape(ref.shape)

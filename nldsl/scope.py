@@ -1,0 +1,135 @@
+"""Where an expression stands while a program is instantiated, and the rule that names every parameter.
+
+A parameter's name is the path of what encloses it. `repeat` adds `layers.i`; a block or a net that is applied
+adds its own name in snake case. A statement that binds a new stream lends its name to what it applies
+(`q = x |> linear(dim)` makes `q.linear.w`); one that binds a name anew, or returns, lends none. Within
+`for p in …` what is declared or applied gets `_value` behind its name. The second use of one net within a
+statement is `linear_2`. No name depends on another statement of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any
+
+from nldsl import tree
+from nldsl.builder import MAX_DEPTH, Budget, Builder, TooLarge
+from nldsl.diagnostics import Diagnostic, Findings
+from nldsl.graph import Objective, Period
+from nldsl.modules import ModuleScope
+from nldsl.spans import Span
+from nldsl.values import POISON, Handle, Poison, Ref, Value
+
+
+@dataclass
+class Window:
+    """The slower clock that an expression is for: `window_mean` and its kin gather over `count` ticks."""
+
+    count: int
+    unit: str
+    when: Ref | None = None
+
+
+@dataclass
+class Teaching:
+    """Inside an objective: the memory that `self` is (None for a joint objective), all that the statement teaches,
+    and whether the expression stands inside `data`."""
+
+    handle: Handle | None
+    learned: tuple[Handle, ...]
+    data: bool = False
+
+
+@dataclass
+class Context:
+    """What one instantiation shares: findings, limits, declared levels, the handles and learns of the program."""
+
+    findings: Findings
+    budget: Budget
+    level_names: dict[str, Period] = field(default_factory=dict)
+    level_spans: dict[str, Span] = field(default_factory=dict)
+    handles: dict[tuple[Builder, str], Handle] = field(default_factory=dict)
+    bodies: dict[str, Any] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)
+    loss: Ref | None = None
+    loss_span: Span | None = None
+    stars: list[Any] = field(default_factory=list)
+    learned: list[Objective] = field(default_factory=list)
+    opened: tuple[tree.Definition, ...] = ()
+
+    def report(
+        self, code: str, message: str, span: Span, hint: str = "", severity: str = "error", **rest: Any
+    ) -> Poison:
+        self.findings.add(Diagnostic(code, message, span, hint=hint, severity=severity, **rest))
+        return POISON
+
+
+@dataclass
+class Scope:
+    """One definition's body while it is being instantiated."""
+
+    context: Context
+    module: ModuleScope
+    definition: tree.Definition
+    builder: Builder
+    env: dict[str, Value]
+    path: tuple[str, ...] = ()
+    prefix: str = ""
+    suffix: str = ""
+    unit: str = "token"  # what a tick of this body is
+    kind: str = "tick"  # tick, objective, rule
+    handle: Handle | None = None  # the memory whose net this is, and where in it
+    leaf_path: tuple[str, ...] = ()
+    teaching: Teaching | None = None
+    via_self: bool = False
+    running: Handle | None = None  # the target of `M <- …`
+    running_leaf: str = ""
+    window: Window | None = None
+    tick: Ref | None = None  # what `tick` means, where it isn't this body's
+    depth: int = 0
+    used: dict[str, int] = field(default_factory=dict)
+    binders: dict[str, int] = field(default_factory=dict)
+
+    def at(self, **changes: Any) -> Scope:
+        """The same place with something changed; names bound in it are bound here too."""
+        return replace(self, **changes)
+
+    def deeper(self, definition: tree.Definition, span: Span, **changes: Any) -> Scope:
+        """The inside of an applied definition."""
+        if self.depth + 1 > MAX_DEPTH:
+            raise TooLarge(
+                Diagnostic("NL802", f"definitions are applied more than {MAX_DEPTH} deep", span,
+                           hint="use `repeat` for copies")
+            )  # fmt: skip
+        fresh: dict[str, Any] = {"prefix": "", "suffix": "", "used": {}, "binders": {}, "depth": self.depth + 1}
+        return replace(self, definition=definition, **(fresh | changes))
+
+    def element(self, name: str) -> tuple[str, ...]:
+        """The path element(s) that applying something called `name` adds here."""
+        plain = name + self.suffix if not self.prefix else name
+        self.used[plain] = self.used.get(plain, 0) + 1
+        if self.used[plain] > 1:
+            plain = f"{plain}_{self.used[plain]}"
+        return (self.prefix + self.suffix, plain) if self.prefix else (plain,)
+
+
+def snake(name: str) -> str:
+    """`SelfModifyingTitans` -> `self_modifying_titans`, `CMS` -> `cms`."""
+    name = name.rpartition(".")[2]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def suffix_of(value: object) -> str:
+    """How a loop's value is written in a name: `512`, `0p5`, `m1`."""
+    if isinstance(value, Fraction):
+        value = float(value)
+    return "_" + re.sub(r"[^0-9A-Za-z]", "_", str(value).replace(".", "p").replace("-", "m"))
+
+
+def visible(scope: Scope) -> Iterable[str]:
+    """Every name that could be meant here, for did-you-mean."""
+    yield from scope.env
+    yield from scope.module.names()
