@@ -57,66 +57,111 @@ def rates(tick: Tick, record: Objective) -> dict[str, Any]:
     return {n: tick.values[n] for n in names}
 
 
+def forget(kept: Frame, memory: str, lanes: list[bool], number: int) -> Frame:
+    """What a learn keeps, without what these heads of a memory had gathered: their windows begin at this tick."""
+    on = {h for h, restarts in enumerate(lanes) if restarts}
+    fresh = _emptied(kept, {(memory, h) for h in on})
+    fresh["begun"] = kept.get("begun", {}) | {(memory, h): number for h in on}
+    fresh["rules"] = {slot: v for slot, v in kept.get("rules", {}).items() if slot[0] != memory or slot[2] not in on}
+    if "waiting" in kept:
+        fresh["waiting"] = tuple(() if h in on else pairs for h, pairs in enumerate(kept["waiting"]))
+    return fresh
+
+
+def _emptied(kept: Frame, heads: set[tuple[str, int]]) -> Frame:
+    """The open windows of these heads emptied."""
+    fresh = dict(kept)
+    fresh["counted"] = {place: on and place not in heads for place, on in kept.get("counted", {}).items()}
+    fresh["sum"] = {
+        (m, n): torch.stack([torch.zeros_like(g) if (m, h) in heads else g for h, g in enumerate(whole)])
+        for (m, n), whole in kept.get("sum", {}).items()
+    }
+    buffer = []
+    for row in kept.get("buffer", ()):
+        active = {m: [on and (m, h) not in heads for h, on in enumerate(lanes)] for m, lanes in row["active"].items()}
+        buffer.append(row | {"active": active})
+    fresh["buffer"] = tuple(buffer)
+    return fresh
+
+
 # Local objectives
 
 
 def _local(tick: Tick, record: Objective) -> None:
     kept = dict(tick.frame.get(record.id, {}))
     active = active_lanes(tick, record)
-    captured = [{p.id: tick.values[p.stream] for p in b.inputs} for b in record.bodies]
-    last = (tick.number + 1) % record.every.count == 0 or record.every.unit == "step"
+    row = {
+        "captured": [{p.id: tick.values[p.stream] for p in b.inputs} for b in record.bodies],
+        "active": active,
+        "factors": [factor(tick, w) for w in record.weights],
+        "weight": factor(tick, record.over_weight),
+    }
     keys: Weights = {}
     if record.over or record.times > 1:
-        kept["buffer"] = _buffered(tick, record, kept, captured, active)
+        kept["buffer"] = (*kept.get("buffer", ()), row)[-record.over :]
     else:
-        gradient, keys = _gradient(tick, record, [(captured, 1.0)])
-        _gather(kept, weigh(gradient, [factor(tick, w) for w in record.weights], record), active)
-    counted = kept.setdefault("counted", {})
+        gradient, keys = _gradient(tick, record, [(row["captured"], None)])
+        _gather(kept, weigh(gradient, row["factors"], record), active)
+    counted = kept.get("counted", {})
     kept["counted"] = counted | {
         (m, h): counted.get((m, h), False) or on for m, lanes in active.items() for h, on in enumerate(lanes)
     }
+    kept["ticks"] = kept.get("ticks", 0) + 1
     tick.frame[record.id] = kept
-    if not last or record.every.unit == "step":
+    begun = kept.get("begun", {})
+    due = {(m, h) for m, h in kept["counted"] if (tick.number + 1 - begun.get((m, h), 0)) % record.every.count == 0}
+    if not due or record.every.unit == "step":
         return
     for _ in range(record.times):
-        if "buffer" in kept:
-            pieces = _pieces(record, kept["buffer"])
-            gradient, keys = _gradient(tick, record, pieces)
-            weighed = weigh(gradient, [factor(tick, w) for w in record.weights], record) if record.over else gradient
-            tick.frame[record.id] = tick.frame[record.id] | {"sum": weighed}
-        write(tick, record, keys, rates(tick, record))
-    after = tick.frame[record.id]
-    buffer = {"buffer": kept["buffer"]} if record.over else {}
-    tick.frame[record.id] = {n: v for n, v in after.items() if n in ("anchor", "rules")} | buffer
+        if kept.get("buffer"):
+            gradient, keys = _over(tick, record, kept["buffer"]) if record.over else _again(tick, record, kept["buffer"])
+            tick.frame[record.id] = tick.frame[record.id] | {"sum": gradient}
+        write(tick, record, keys, rates(tick, record), due)
+    after = _emptied(tick.frame[record.id], due)
+    if record.over:
+        after["buffer"] = kept["buffer"]
+    else:
+        after["buffer"] = tuple(r for r in after["buffer"] if any(any(lanes) for lanes in r["active"].values()))
+    tick.frame[record.id] = after
 
 
-def _buffered(
-    tick: Tick, record: Objective, kept: Frame, captured: list[Captured], active: Mapping[str, list[bool]]
-) -> tuple[Any, ...]:
-    """The ticks whose objective is evaluated at the write: the last `over`, or this window's."""
-    weight = factor(tick, record.over_weight)
-    own = weight if record.over else torch.stack([factor(tick, w) for w in record.weights][:1]).sum(0) if record.weights else weight  # fmt: skip
-    row = (captured, own, active)
-    before = kept.get("buffer", ())
-    return (*before, row)[-record.over :] if record.over else (*before, row)
+Row = Mapping[str, Any]
+Piece = tuple[list[Captured], list[Tensor] | None]
 
 
-def _pieces(record: Objective, buffer: tuple[Any, ...]) -> list[tuple[list[Captured], Any]]:
-    """Each buffered tick with the factor of its objective: its own, or today's by age; 0 for heads it did not count."""
-    today = buffer[-1][1]
-    pieces = []
-    for age, (captured, own, active) in enumerate(reversed(buffer)):
-        weight = today[:, age] if record.over and today.dim() == 2 else own
-        mask = torch.tensor([float(on) for on in next(iter(active.values()))], dtype=today.dtype)
-        if mask.all() and len(mask) == 1:
-            mask = mask[:1]
-        pieces.append((captured, weight * mask))
-    return pieces[::-1]
+def _masks(record: Objective, row: Row, weight: Tensor) -> list[Tensor]:
+    """A buffered tick's factor for each objective, 0 for the heads it does not count for."""
+    masks = []
+    for i in range(len(record.bodies)):
+        lanes = row["active"][record.memories[i]]
+        masks.append(weight * torch.tensor([float(on) for on in lanes], dtype=weight.dtype))
+    return masks
 
 
-def _gradient(
-    tick: Tick, record: Objective, pieces: Iterable[tuple[list[Captured], Any]]
-) -> tuple[Weights, Weights]:
+def _over(tick: Tick, record: Objective, buffer: tuple[Row, ...]) -> tuple[Weights, Weights]:
+    """`over last`: the gradient of the sum over the last ticks, each with its own weight or with today's for its age."""
+    today = buffer[-1]["weight"]
+    pieces: list[Piece] = []
+    for i, row in enumerate(buffer):
+        weight = today[:, len(buffer) - 1 - i] if today.dim() == 2 else row["weight"]
+        pieces.append((row["captured"], _masks(record, row, weight)))
+    gradient, keys = _gradient(tick, record, pieces)
+    return weigh(gradient, buffer[-1]["factors"], record), keys
+
+
+def _again(tick: Tick, record: Objective, buffer: tuple[Row, ...]) -> tuple[Weights, Weights]:
+    """`times`: the window's gradient once more, at the weights as they are now."""
+    total: Weights = {}
+    keys: Weights = {}
+    for row in buffer:
+        ones = torch.ones(1, dtype=tick.machine.dtype)
+        gradient, keys = _gradient(tick, record, [(row["captured"], _masks(record, row, ones))])
+        for name, g in weigh(gradient, row["factors"], record).items():
+            total[name] = total[name] + g if name in total else g
+    return total, keys
+
+
+def _gradient(tick: Tick, record: Objective, pieces: Iterable[Piece]) -> tuple[Weights, Weights]:
     """The gradient of the objectives' sum over these ticks, and the keys of the last one. Every copy of a memory (one
     per head) has its own objective, so the gradient of the sum is each copy's own."""
     variables: Weights = {}
@@ -130,9 +175,10 @@ def _gradient(
         given = dict(zip(names, weights, strict=True))
         value, keys = torch.zeros((), dtype=tick.machine.dtype), {}
         for captured, factors in pieces:
-            for body, streams in zip(record.bodies, captured, strict=True):
+            for i, (body, streams) in enumerate(zip(record.bodies, captured, strict=True)):
                 values = evaluate(tick, body, streams, given)
-                value = value + (factors * values[body.results[0]]).sum()
+                result = values[body.results[0]]
+                value = value + (result if factors is None else factors[i] * result).sum()
                 keys.update({(m, leaf): values[key] for m, leaf, key in body.keys})
         return value, keys
 
@@ -184,20 +230,21 @@ def _gather(kept: Frame, gradient: Weights, active: Mapping[str, list[bool]]) ->
 # Writes
 
 
-def write(tick: Tick, record: Objective, keys: Weights, streams: Mapping[str, Any]) -> None:
-    """All memories of a learn take their update: the optimizer turns the window's gradient into one, the retention
-    makes new weights. A head that had no tick that counts is left alone."""
+def write(
+    tick: Tick, record: Objective, keys: Weights, streams: Mapping[str, Any], due: set[tuple[str, int]]
+) -> None:
+    """The heads that are due take their update: the optimizer turns the window's gradient into one, the retention makes
+    new weights. A head that had no tick that counts is left alone."""
     kept = tick.frame[record.id]
     sums, counted, inner = kept["sum"], kept["counted"], dict(kept.get("rules", {}))
     assert record.optimizer is not None and record.retention is not None
     retaining = {(m, n): b for m, n, b in record.retention.bodies}
     news: dict[str, dict[str, Tensor]] = {}
     for memory, leaf, optimizer in record.optimizer.bodies:
-        holder = tick.facts.memories[memory]
         old = tick.frame[memory]["weights"][leaf]
         rows = []
         for lane in range(old.shape[0]):
-            if not counted[memory, lane]:
+            if not counted[memory, lane] or (memory, lane) not in due:
                 rows.append(old[lane])
                 continue
             one = slice(lane, lane + 1)
@@ -210,14 +257,15 @@ def write(tick: Tick, record: Objective, keys: Weights, streams: Mapping[str, An
             update = run_rule(tick, record.optimizer, optimizer, memory, leaf, place, given, streams, inner)
             update = update.expand(1, *old.shape[1:])
             if (memory, leaf) in retaining:
-                given |= {"u": update, "start": tick.start(holder, leaf)[one]}
+                given |= {"u": update, "start": tick.frame[memory]["start"][leaf][one]}
                 new = run_rule(tick, record.retention, retaining[memory, leaf], memory, leaf, place, given, streams, inner)
                 rows.append(new.expand(1, *old.shape[1:])[0])
             else:
                 rows.append((old[one] + update)[0])
         news.setdefault(memory, {})[leaf] = torch.stack(rows)
     for memory, weights in news.items():
-        tick.frame[memory] = {"weights": tick.frame[memory]["weights"] | weights}
+        held = tick.frame[memory]
+        tick.frame[memory] = held | {"weights": held["weights"] | weights}
     tick.frame[record.id] = kept | {"rules": inner}
 
 
@@ -259,14 +307,13 @@ def _pairs(tick: Tick, record: Objective) -> None:
         key, value = key.detach(), value.detach()
     lanes = range(max(1, memory.heads))
     active = active_lanes(tick, record)[memory.id]
-    waiting = list(tick.frame.get(record.id, {}).get("waiting", tuple(() for _ in lanes)))
+    state = tick.frame.get(record.id, {})
+    waiting, begun = list(state.get("waiting", ((),) * len(lanes))), state.get("begun", {})
+    kept = list(tick.frame[memory.id]["pairs"])
     for h in lanes:
         if active[h]:
             waiting[h] = (*waiting[h], (key[min(h, key.shape[0] - 1)], value[min(h, value.shape[0] - 1)]))
-    if (tick.number + 1) % record.every.count == 0:
-        kept = tick.frame[memory.id]["pairs"]
-        joined = ((*kept[h], *waiting[h]) for h in lanes)
-        tick.frame[memory.id] = {"pairs": tuple(p[-memory.window :] if memory.window else p for p in joined)}
-        waiting = [() for _ in lanes]
-    tick.frame[record.id] = {"waiting": tuple(waiting)}
-
+        if (tick.number + 1 - begun.get((memory.id, h), 0)) % record.every.count == 0:
+            kept[h], waiting[h] = (*kept[h], *waiting[h])[-memory.window :], ()
+    tick.frame[memory.id] = {"pairs": tuple(kept)}
+    tick.frame[record.id] = state | {"waiting": tuple(waiting)}

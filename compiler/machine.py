@@ -29,6 +29,7 @@ class Facts:
     learns: tuple[Objective, ...]
     running: frozenset[str]
     hold: Mapping[str, int]
+    gatherers: tuple[Stream, ...]
 
     @staticmethod
     def of(body: Body) -> Facts:
@@ -37,15 +38,17 @@ class Facts:
         written = {s.memory for s in body.records if isinstance(s, Stream) and s.op == "assign"}
         memories = {r.id: r for r in body.records if isinstance(r, Memory)}
         states = {m.id for m in memories.values() if m.form == "state"}
-        return Facts(memories, learns, frozenset(taught | written | states), held(body.records))
+        gatherers = tuple(r for r in body.records if isinstance(r, Stream) and r.op.startswith("window_"))
+        return Facts(memories, learns, frozenset(taught | written | states), held(body.records), gatherers)
 
 
 @dataclass
 class Tick:
     """One tick under way. path and lane say whose rule this body is: where its memories' starts are found.
 
-    recorded: in the replay of a segment, the values of `data(…)` as they were. shift: in a replay, what to add to a
-    memory's weights when it restarts at this tick. factors: filled with what the loss learns note at this tick.
+    recorded: in the replay of a segment, the values of `data(…)` as they were. shift: in a replay, what to add to the
+    weights of which heads when a memory restarts at this tick. notes: what the loss learns keep of this tick.
+    restarted: the heads of each memory that started again.
     """
 
     machine: Any
@@ -57,10 +60,10 @@ class Tick:
     path: str = ""
     lane: tuple[int, int] = (0, 0)
     recorded: Mapping[str, Tensor] | None = None
-    shift: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
+    shift: Mapping[str, tuple[Mapping[str, Tensor], list[bool]]] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
-    restarted: set[str] = field(default_factory=set)
+    restarted: dict[str, list[bool]] = field(default_factory=dict)
 
     def run(self) -> dict[str, Any]:
         """Run every record known at this tick, from top to bottom."""
@@ -85,40 +88,58 @@ class Tick:
     # Memories
 
     def open(self, memory: Memory) -> None:
-        """The memory's tick begins: restart it if its reset says so, take the states its learns hold."""
+        """The memory's tick begins: restart the heads whose reset says so, take the states its learns hold."""
         if memory.id not in self.facts.running and memory.form != "attention":
             return
-        every, when = memory.reset_every, memory.reset_when
-        restart = memory.id not in self.frame
-        if self.number and every and self.number % every == 0:
-            restart = True
-        if when and bool(self.values[when].any()):
-            restart = True
-        if restart:
-            self.restart(memory)
+        lanes = [memory.id not in self.frame or self._due(memory)] * max(1, memory.heads)
+        if memory.reset_when:
+            condition = self.values[memory.reset_when].reshape(-1).tolist()
+            lanes = [on or bool(condition[min(h, len(condition) - 1)]) for h, on in enumerate(lanes)]
+        if any(lanes):
+            self.restart(memory, lanes)
         for learn in self.facts.learns:
-            if learn.hold and memory.id in learn.memories and (restart or self.number % learn.hold_length == 0):
-                kept = dict(self.frame.get(learn.id, {}))
-                anchor = dict(kept.get("anchor", {}))
-                anchor.update({(memory.id, n): w for n, w in self.frame[memory.id]["weights"].items()})
-                self.frame[learn.id] = kept | {"anchor": anchor}
+            if learn.hold and memory.id in learn.memories:
+                whole = self.number % learn.hold_length == 0
+                self._hold(memory, learn, [whole or on for on in lanes])
 
-    def restart(self, memory: Memory) -> None:
-        """The memory, its optimizers and its windows start again."""
-        self.restarted.add(memory.id)
+    def _due(self, memory: Memory) -> bool:
+        return bool(self.number and memory.reset_every and self.number % memory.reset_every == 0)
+
+    def _hold(self, memory: Memory, learn: Objective, lanes: list[bool]) -> None:
+        """The heads' weights as they stand now are what the learn holds."""
+        kept = self.frame.get(learn.id, {})
+        anchor = dict(kept.get("anchor", {}))
+        for name, now in self.frame[memory.id]["weights"].items():
+            anchor[memory.id, name] = choose(lanes, now, anchor.get((memory.id, name), now))
+        self.frame[learn.id] = kept | {"anchor": anchor}
+
+    def restart(self, memory: Memory, lanes: list[bool]) -> None:
+        """These heads of the memory, their optimizers and their windows start again."""
+        self.restarted[memory.id] = lanes
         if memory.form == "attention":
-            self.frame[memory.id] = {"pairs": tuple(() for _ in range(max(1, memory.heads)))}
+            pairs = self.frame.get(memory.id, {"pairs": ((),) * len(lanes)})["pairs"]
+            self.frame[memory.id] = {"pairs": tuple(() if on else p for on, p in zip(lanes, pairs, strict=True))}
         else:
-            weights = {leaf.name: self.start(memory, leaf.name) for leaf in memory.leaves}
-            for name, delta in self.shift.get(memory.id, {}).items():
-                weights[name] = weights[name] + delta
-            self.frame[memory.id] = {"weights": weights}
+            weights, starts = {}, {}
+            for leaf in memory.leaves:
+                fresh = self.start(memory, leaf.name)
+                was = self.frame.get(memory.id, {"start": {}})["start"].get(leaf.name, fresh)
+                starts[leaf.name] = choose(lanes, fresh, was)
+                deltas, shifted = self.shift.get(memory.id, ({}, []))
+                if leaf.name in deltas:
+                    fresh = choose(shifted, fresh + deltas[leaf.name], fresh)
+                old = self.frame.get(memory.id, {"weights": {}})["weights"].get(leaf.name, fresh)
+                weights[leaf.name] = choose(lanes, fresh, old)
+            self.frame[memory.id] = {"weights": weights, "start": starts}
+        for stream in self.facts.gatherers:
+            if stream.attr("serves") == memory.id and stream.id in self.frame:
+                kept = self.frame[stream.id]
+                rows = [None if on else row for on, row in zip(lanes, kept["rows"], strict=True)]
+                begun = [self.number if on else b for on, b in zip(lanes, kept["begun"], strict=True)]
+                self.frame[stream.id] = {"rows": rows, "begun": begun}
         for learn in self.facts.learns:
-            if memory.id in learn.memories and learn.id in self.frame:
-                kept = {n: v for n, v in self.frame[learn.id].items() if n in ("anchor", "sum", "rules", "counted")}
-                for part in ("sum", "rules", "counted"):
-                    kept[part] = {k: v for k, v in kept.get(part, {}).items() if memory.id not in k}
-                self.frame[learn.id] = kept
+            if memory.id in learn.memories:
+                self.frame[learn.id] = self.machine.learner.forget(self.frame.get(learn.id, {}), memory.id, lanes, self.number)
 
     def start(self, memory: Memory, leaf: str) -> Tensor:
         """Where a leaf starts, [heads or 1, *shape]."""
@@ -136,7 +157,7 @@ class Tick:
         if memory not in self.facts.running:
             return self.start(record, leaf)
         if memory not in self.frame:
-            self.restart(record)
+            self.restart(record, [True] * max(1, record.heads))
         if mode == "seen" and memory in self.facts.hold or mode == "anchor":
             for learn in self.facts.learns:
                 if memory in learn.memories and (learn.hold == "state" or (mode == "anchor" and learn.hold)):
@@ -172,12 +193,13 @@ class Tick:
     def assign(self, stream: Stream, value: Any) -> None:
         if (self.number + 1) % stream.every:
             return
-        weights = self.frame[stream.memory]["weights"]
+        kept = self.frame[stream.memory]
+        weights = kept["weights"]
         old = weights[stream.leaf]
         new = torch.as_tensor(value, dtype=self.machine.dtype)
         if new.dim():
             new = new.reshape(new.shape[0], *(1,) * (old.dim() - new.dim()), *new.shape[1:])
-        self.frame[stream.memory] = {"weights": weights | {stream.leaf: new.expand(old.shape)}}
+        self.frame[stream.memory] = kept | {"weights": weights | {stream.leaf: new.expand(old.shape)}}
 
     def convolve(self, stream: Stream, x: Tensor, kernel: Tensor) -> Tensor:
         width = kernel.shape[-2]
@@ -187,21 +209,26 @@ class Tick:
         return sum(kernel[:, j] * row[j] for j in range(width))  # type: ignore[return-value]
 
     def gather(self, stream: Stream, x: Any, when: Tensor | None = None) -> Tensor | None:
-        """Sum, mean or last over a window; the value is there at the window's last tick only."""
+        """Sum, mean or last over a window, for each head of the memory it serves, which may have restarted by itself.
+        There is a value at a window's last tick only."""
         if x is None:
             return None
-        kept = self.frame.get(stream.id, {"sum": torch.zeros_like(x), "count": torch.zeros(1), "last": torch.zeros_like(x)})
-        counts = torch.ones(1, dtype=torch.bool) if when is None else when
-        shaped = counts.reshape(-1, *(1,) * (x.dim() - 1))
-        total = torch.where(shaped, kept["sum"] + x, kept["sum"])
-        last = torch.where(shaped, x, kept["last"])
-        count = kept["count"] + counts
-        if (self.number + 1) % stream.every:
-            self.frame[stream.id] = {"sum": total, "count": count, "last": last}
-            return None
-        self.frame.pop(stream.id, None)
-        mean = total / count.clamp(min=1).reshape(-1, *(1,) * (x.dim() - 1)).to(total.dtype)
-        return {"window_sum": total, "window_mean": mean, "window_last": last}[stream.op]
+        served = self.facts.memories.get(stream.attr("serves", ""))
+        count = max(1, served.heads if served else 1, x.shape[0])
+        kept = self.frame.get(stream.id, {"rows": [None] * count, "begun": [0] * count})
+        rows, begun, out = list(kept["rows"]), list(kept["begun"]), []
+        for h in range(count):
+            now = x[min(h, x.shape[0] - 1)]
+            counts = when is None or bool(when[min(h, when.shape[0] - 1)])
+            if counts:
+                total, number = rows[h][:2] if rows[h] else (torch.zeros_like(now), 0)
+                rows[h] = (total + now, number + 1, now)
+            total, number, last = rows[h] or (torch.zeros_like(now), 1, torch.zeros_like(now))
+            out.append({"window_sum": total, "window_mean": total / number, "window_last": last}[stream.op])
+        due = [(self.number + 1 - b) % stream.every == 0 for b in begun]
+        self.frame[stream.id] = {"rows": [None if on else r for on, r in zip(due, rows, strict=True)], "begun": begun}
+        whole = x.shape[0] == 1 and all(b == begun[0] for b in begun) and (when is None or when.shape[0] == 1)
+        return (torch.stack(out[:1] if whole else out)) if any(due) else None
 
     def recall(self, stream: Stream, query: Tensor) -> Tensor:
         """Attention: the kept values, weighed by softmax(q.k / sqrt(d)); zeros where nothing is kept."""
@@ -226,6 +253,14 @@ class Tick:
 
     def inner(self, body: Body, frame: Frame, inputs: Mapping[str, Tensor], number: int, path: str, lane: tuple[int, int]) -> Tick:  # fmt: skip
         return Tick(self.machine, body, self.machine.facts(body), frame, inputs, number, path, lane)
+
+
+def choose(lanes: list[bool], new: Tensor, old: Tensor) -> Tensor:
+    """Head by head: the new where the lane is on, the old elsewhere. (No `where`: what is not chosen must not be able to
+    spoil a gradient.)"""
+    if all(lanes):
+        return new
+    return torch.stack([new[h] if on else old[h] for h, on in enumerate(lanes)]) if any(lanes) else old
 
 
 def apply(dtype: torch.dtype, stream: Stream, args: list[Any], ranks: tuple[int, ...]) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nldsl.compiler import learner
-from nldsl.compiler.machine import Frame, Tick, Weights
+from nldsl.compiler.machine import Frame, Tick, Weights, choose
 from nldsl.graph import LevelGraph, Objective
 
 State = dict[str, Any]
@@ -45,7 +45,7 @@ def noted(state: State, tick: Tick, inputs: Mapping[str, Tensor]) -> State:
     """Keep a tick of the open segment."""
     *before, segment = state["segments"]
     data = {s.id: tick.values[s.id] for s in tick.machine.data_streams}
-    notes = tick.notes | {"restarted": frozenset(tick.restarted)}
+    notes = tick.notes | {"restarted": dict(tick.restarted)}
     segment = segment | {
         "inputs": (*segment["inputs"], dict(inputs)), "data": (*segment["data"], data), "notes": (*segment["notes"], notes)
     }  # fmt: skip
@@ -80,8 +80,10 @@ def close(machine: Any, state: State, following: Mapping[str, Tensor] | None) ->
         if state["tick"] % record.every.count == 0:
             due.append(record)
     for record in due:
-        learner.write(tick, record, {}, notes[-1][record.id]["rates"])
-        frame[record.id] = {n: v for n, v in frame[record.id].items() if n in ("anchor", "rules")}
+        heads = set(frame[record.id]["counted"])
+        learner.write(tick, record, {}, notes[-1][record.id]["rates"], heads)
+        kept = ("anchor", "rules", "begun")
+        frame[record.id] = {n: v for n, v in frame[record.id].items() if n in kept}
     return state | {"frame": frame}
 
 
@@ -89,8 +91,7 @@ def _counted(record: Objective, notes: tuple[Any, ...], before: Mapping[Any, boo
     counted = dict(before)
     for note in notes:
         for memory, lanes in note[record.id]["active"].items():
-            if memory in note["restarted"]:
-                counted |= {(memory, h): False for h in range(len(lanes))}
+            counted |= {(memory, h): False for h, again in enumerate(note["restarted"].get(memory, ())) if again}
             for h, on in enumerate(lanes):
                 counted[memory, h] = counted.get((memory, h), False) or on
     return counted
@@ -129,14 +130,19 @@ def _replayed(
 ) -> Weights:  # fmt: skip
     """Run the last segments again with their weights shifted by a variable, and differentiate at no shift."""
     graph: LevelGraph = machine.graph
+    graph_memories = machine.facts(graph.tick).memories
     back = -(-together[0].through // segment_length(graph)) or 1
     segments = state["segments"][-back:]
     learned = {m for o in loss_learns(graph) for m in o.memories}
     first_tick = segments[0]["tick"]
-    restarts: dict[str, int] = {}
+    restarts: dict[tuple[str, int], int] = {}  # the last one of each head
     ticks = [(s, i) for s in segments for i in range(len(s["inputs"]))]
     for number, (segment, i) in enumerate(ticks):
-        restarts |= {m: first_tick + number for m in segment["notes"][i]["restarted"] if m in learned and number}
+        for m, lanes in segment["notes"][i]["restarted"].items():
+            restarts |= {(m, h): first_tick + number for h, on in enumerate(lanes) if on and m in learned}
+
+    def heads(memory: str) -> range:
+        return range(max(1, graph_memories[memory].heads))
 
     def loss(deltas: tuple[Tensor, ...]) -> Tensor:
         shift: dict[str, dict[str, Tensor]] = {}
@@ -148,7 +154,7 @@ def _replayed(
         for segment in segments:
             frame = _reopened(machine, segment["frame"], frame, learned, shift, restarts, number)
             for i, inputs in enumerate(segment["inputs"]):
-                again = {m: d for m, d in shift.items() if restarts.get(m, -1) == number or (not number)}
+                again = {m: (d, [restarts.get((m, h)) == number for h in heads(m)]) for m, d in shift.items()}
                 tick = Tick(machine, graph.tick, machine.facts(graph.tick), frame, inputs, number,
                             recorded=segment["data"][i], shift=again)  # fmt: skip
                 values = tick.run()
@@ -166,19 +172,25 @@ def _replayed(
 
 def _reopened(
     machine: Any, opening: Frame, running: Frame, learned: set[str], shift: Mapping[str, Mapping[str, Tensor]],
-    restarts: Mapping[str, int], number: int,
+    restarts: Mapping[tuple[str, int], int], number: int,
 ) -> Frame:  # fmt: skip
     """The frame a replayed segment begins with: what the replay carried, but for the memories that learn from the loss,
     whose weights are those of that time, shifted."""
     frame = dict(opening) if not running else running | {m: opening[m] for m in learned if m in opening}
     for memory, deltas in shift.items():
-        if restarts.get(memory, -1) > number or memory not in frame:
+        if memory not in frame:
             continue
         weights = frame[memory]["weights"]
-        frame[memory] = {"weights": {n: w + deltas[n] if n in deltas else w for n, w in weights.items()}}
+        count = max(w.shape[0] for w in weights.values())
+        lanes = [restarts.get((memory, h), -1) < number for h in range(count)]
+        frame[memory] = frame[memory] | {"weights": {n: _moved(lanes, w, deltas.get(n)) for n, w in weights.items()}}
         for learn in machine.facts(machine.graph.tick).learns:
             anchor = frame.get(learn.id, {}).get("anchor", {})
             if any(m == memory for m, _ in anchor):
-                moved = {k: w + deltas[k[1]] if k[0] == memory and k[1] in deltas else w for k, w in anchor.items()}
+                moved = {k: _moved(lanes, w, deltas.get(k[1])) if k[0] == memory else w for k, w in anchor.items()}
                 frame[learn.id] = frame[learn.id] | {"anchor": moved}
     return frame
+
+
+def _moved(lanes: list[bool], weight: Tensor, delta: Tensor | None) -> Tensor:
+    return weight if delta is None else choose(lanes, weight + delta, weight)

@@ -140,8 +140,9 @@ def _outs(values: list[Value], scope: Scope) -> tuple[Port, ...]:
 
 def _finish(context: Context, builder: Builder) -> None:
     for handle in context.handles.values():
-        _settle(handle, context)
         memories.start_bodies(handle)
+    for handle in context.handles.values():
+        _settle(handle, context)
     for deferred in context.stars:
         objective = _star(deferred, context, builder)
         place = next(i for i, r in enumerate(builder.records) if r is deferred)
@@ -154,7 +155,7 @@ def _settle(handle: Handle, context: Context) -> None:
     """A memory that nothing has read has no leaves yet; say so, unless something else is wrong with it."""
     if handle.leaves or handle.broken or handle.form == "attention" or not handle.declared:
         return
-    if handle.parts and not any(d.kind == "error" for d in ()):
+    if handle.parts:
         name = handle.path.rpartition(".")[2]
         context.report("NL901", f"`{name}` is declared and never used", handle.span, severity="warning",
                        hint="remove it, or read it")  # fmt: skip
@@ -189,8 +190,3 @@ def build_star(deferred: Deferred, names: tuple[str, ...]) -> Objective | None:
     return None if objective is None else replace(objective, id=learn_id((), scope), memories=names)
 
 
-def problems(findings: Findings) -> list[Diagnostic]:
-    return findings.errors
-
-
-__all__ = ["POISON", "Instance", "instantiate"]

@@ -109,7 +109,7 @@ def build(
     if weights is None:
         return None
     learned = replace(learned, weights=weights)
-    window = Window(period.count, period.unit, when)
+    window = Window(period.count, period.unit, when, handles[0].path if handles else "")
     parameters = [(h.path, leaf, h.heads) for h in handles for leaf in h.leaves.values()]
     return rules.attach(learned, statement, parameters, scope.at(window=window))
 

@@ -16,6 +16,7 @@ from nldsl.diagnostics import Diagnostic
 from nldsl.spans import Span
 
 MOST_PROBLEMS = 20
+MOST_TOKENS = 100_000  # a few seconds' work
 MOST_BRACKETS = 64  # open at once; later passes may call themselves for each
 MOST_LEVELS = 128  # of the tree: brackets, and operators and calls one upon the other
 
@@ -26,6 +27,8 @@ def terminals(names: str) -> frozenset[str]:
 
 
 KINDS = terminals("BLOCK MODEL NET OPTIMIZER OBJECTIVE RETENTION")
+
+FLATTEN = "name the parts: bind them to names, or make them blocks and nets"
 
 # Two symbols side by side that mean something elsewhere: what is read instead, and the hint.
 HABITS: dict[str, tuple[str, str]] = {
@@ -79,11 +82,11 @@ DEEPER = terminals(
 NEUTRAL = CLOSE | {"NAME", "NUMBER", "TRUE", "FALSE", "DOT", "LBRACE"}
 
 
-class TooDeep(Exception):
-    """The token at which the text is nested beyond the limits, and which limit that is."""
+class TooMuch(Exception):
+    """The text is beyond a limit: the code, the token at which it is, the limit in a sentence, the way out."""
 
-    def __init__(self, token: Token, what: str) -> None:
-        self.token, self.what = token, what
+    def __init__(self, code: str, token: Token, message: str, hint: str) -> None:
+        self.code, self.token, self.message, self.hint = code, token, message, hint
 
 
 @dataclass
@@ -99,7 +102,7 @@ def span_of(token: Token, file: str) -> Span:
 
 
 def lex(lark: Lark, text: str, file: str) -> Lexed:
-    """All tokens of the text. Raises TooDeep."""
+    """All tokens of the text. Raises TooMuch."""
     lexed = Lexed()
     nesting = Nesting()
     for token in _tokens(lark, text, file, lexed.problems):
@@ -108,6 +111,10 @@ def lex(lark: Lark, text: str, file: str) -> Lexed:
             token = _habit(lexed.tokens.pop(), token, file, lexed.problems)
         nesting.add(token)
         lexed.tokens.append(token)
+        if len(lexed.tokens) > MOST_TOKENS:
+            raise TooMuch(
+                "NL004", token, f"more than {MOST_TOKENS:,} words and symbols", "use imports to split the text"
+            )
         if len(lexed.problems) >= MOST_PROBLEMS:
             break
     _docs(lexed, file)
@@ -204,9 +211,10 @@ class Nesting:
             self.base, self.count, below, self.most = self.outer.pop()
             self.below = max(below, depth)
         if len(self.outer) > MOST_BRACKETS:
-            raise TooDeep(token, f"more than {MOST_BRACKETS} brackets are open at once")
+            raise TooMuch("NL005", token, f"more than {MOST_BRACKETS} brackets are open at once", FLATTEN)
         if self.base + self.count + self.below > MOST_LEVELS:
-            raise TooDeep(token, f"more than {MOST_LEVELS} operators, calls and brackets build on one another")
+            message = f"more than {MOST_LEVELS} operators, calls and brackets build on one another"
+            raise TooMuch("NL005", token, message, FLATTEN)
 
 
 def _docs(lexed: Lexed, file: str) -> None:

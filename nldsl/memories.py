@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from nldsl import apply, tree
+from nldsl import apply, rules, tree
 from nldsl import evaluate as ev
 from nldsl.builder import Builder
 from nldsl.diagnostics import nearest
@@ -110,10 +110,13 @@ def reset(handle: Handle, clause: tree.Reset | None, scope: Scope) -> None:
         handle.reset_every = count[0] if count else 0
     if clause.when is not None:
         condition = ev.operand_of(clause.when, scope)
-        if isinstance(condition, Ref) and condition.dtype == "bool" and not condition.shape:
+        if isinstance(condition, Ref):
+            condition = rules.per_head(condition, handle.heads, scope, clause.when.span)
+        fits = isinstance(condition, Ref) and not condition.shape and condition.heads in (0, handle.heads)
+        if isinstance(condition, Ref) and condition.dtype == "bool" and fits:
             handle.reset_when = scope.builder.capture(condition).id
         elif not isinstance(condition, Poison):
-            scope.context.report("NL203", "`reset when` needs a condition, one truth value per tick", clause.when.span,
+            scope.context.report("NL203", "`reset when` needs a condition, one truth value per tick (and head)", clause.when.span,
                                  hint="compare something: `reset when x > 0`")  # fmt: skip
 
 
@@ -343,6 +346,8 @@ def start_bodies(handle: Handle) -> None:
 
 
 def _other(handle: Handle, other: Handle, leaf: Leaf, scope: Scope, span: Span) -> Value:
+    if not materialise(other, scope, span):
+        return POISON
     same = other.leaves.get(leaf.name)
     if same is None or other.heads != handle.heads:
         return scope.context.report("NL302", f"`{handle.path}` can't start from `{other.path}`: their weights differ",

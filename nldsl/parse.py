@@ -69,16 +69,15 @@ def _parse(text: str, file: str) -> tuple[Module, list[Diagnostic]]:
     from lark import Token  # lark takes a while to load, so only who parses pays for it
 
     from nldsl.grammar import grammar
-    from nldsl.lex import MOST_PROBLEMS, TooDeep, lex, span_of
+    from nldsl.lex import MOST_PROBLEMS, TooMuch, lex, span_of
     from nldsl.recover import Recovery
 
     nothing = Module((), (), span=Span(file, 1, 1, 1, 1))
     lark, builder = grammar()
     try:
         lexed = lex(lark, text, file)
-    except TooDeep as error:
-        hint = "name the parts: bind them to names, or make them blocks and nets"
-        return nothing, [Diagnostic("NL005", error.what, span_of(error.token, file), hint=hint)]
+    except TooMuch as error:
+        return nothing, [Diagnostic(error.code, error.message, span_of(error.token, file), hint=error.hint)]
     if len(lexed.problems) >= MOST_PROBLEMS or not lexed.tokens:
         return dataclasses.replace(nothing, doc=lexed.doc), lexed.problems[:MOST_PROBLEMS]
     last = lexed.tokens[-1]

@@ -31,6 +31,7 @@ class Window:
     count: int
     unit: str
     when: Ref | None = None
+    serves: str = ""  # the memory that is written; its windows restart with it
 
 
 @dataclass

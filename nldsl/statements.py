@@ -83,6 +83,8 @@ def _assign(statement: tree.Assign, scope: Scope) -> None:
     for name, item in zip(statement.names, values, strict=True):
         if name.id in ("self", "loss", "tick"):
             scope.context.report("NL102", f"`{name.id}` has a meaning of its own and can't be bound", name.span)
+        elif isinstance(item, Handle):
+            scope.env[name.id] = ev.as_operand(item, scope, statement.value)
         elif isinstance(scope.env.get(name.id), Handle):
             scope.context.report("NL102", f"`{name.id}` is a memory; a stream needs another name", name.span,
                                  second=(scope.env[name.id].span, "declared here"),  # type: ignore[union-attr]
@@ -141,7 +143,7 @@ def _write(statement: tree.Write, scope: Scope) -> None:
         period = counted
     if not memories.materialise(target, scope, statement.target.span):
         return
-    window = Window(period[0], period[1])
+    window = Window(period[0], period[1], serves=target.path)
     for leaf in list(target.leaves.values()):
         inner = scope.at(running=target, running_leaf=leaf.name, window=window)
         value = ev.operand_of(statement.value, inner)

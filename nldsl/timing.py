@@ -92,7 +92,7 @@ def _window(name: str) -> Callable[[First, Arguments, Scope, Span], Value]:
         source = scope.builder.capture(value)
         when = (scope.builder.capture(window.when).id,) if window.when is not None else ()
         return scope.builder.add(
-            Stream("", name, (source.id, *when), (), value.shape, value.heads, value.dtype,
+            Stream("", name, (source.id, *when), (("serves", window.serves),), value.shape, value.heads, value.dtype,
                    every=window.count, lag=value.lag, span=span)
         )  # fmt: skip
 

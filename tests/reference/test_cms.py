@@ -7,7 +7,6 @@ The memory's step is the sum over the window of gradients taken at the window's 
 from fractions import Fraction as F
 
 import torch
-
 from reference.worked import close, inputs_of, interpreter, numbers, put, run_in_pieces, stream, weights_after
 
 ONE = """

@@ -84,24 +84,22 @@ SCALARS = {
 
 
 def test_gated_delta_net_takes_the_error_on_the_decayed_memory() -> None:
-    expected = [
-        # decayed        error               gradient      new
-        [2],  # 0            1 * 0 - 4 = -4      1 * -4        0 + 1/2 * 4
-        [F(3, 2)],  # 1/2 * 2 = 1        2 * 1 - 3 = -1      2 * -1        1 + 1/4 * 2
-        [F(13, 12)],  # 3/4 * 3/2 = 9/8    9/8 - 1 = 1/8       1/8           9/8 - 1/24 = 26/24
-        [F(95, 36)],  # 1/3 * 13/12 = 13/36  13/18 - 3 = -41/18  -41/9       13/36 + 41/18 = 95/36
-    ]
+    # decayed m'               error k m' - v       gradient   new m
+    # 0                        -4                   -4         0 + 1/2 * 4 = 2
+    # 1/2 * 2 = 1              2 - 3 = -1           -2         1 + 1/4 * 2 = 3/2
+    # 3/4 * 3/2 = 9/8          9/8 - 1 = 1/8        1/8        9/8 - 1/3 * 1/8 = 26/24
+    # 1/3 * 13/12 = 13/36      13/18 - 3 = -41/18   -41/9      13/36 + 1/2 * 41/9 = 95/36
+    expected = [[2], [F(3, 2)], [F(13, 12)], [F(95, 36)]]
     close(run(GATED.replace("HOLD", ""), SCALARS, "Gated")[0], expected)
 
 
 def test_titans_takes_the_error_on_the_memory_itself() -> None:
-    expected = [
-        # error              gradient   decayed              new
-        [2],  # -4               -4         0                    0 + 1/2 * 4
-        [F(1, 2)],  # 2 * 2 - 3 = 1      2          1/2 * 2 = 1          1 - 1/4 * 2
-        [F(13, 24)],  # 1/2 - 1 = -1/2     -1/2       3/4 * 1/2 = 3/8      3/8 + 1/6 = 13/24
-        [F(151, 72)],  # 13/12 - 3 = -23/12 -23/6      1/3 * 13/24 = 13/72  13/72 + 23/12 = 151/72
-    ]
+    # error k m - v            gradient   decayed m              new m
+    # -4                       -4         0                      0 + 1/2 * 4 = 2
+    # 4 - 3 = 1                2          1/2 * 2 = 1            1 - 1/4 * 2 = 1/2
+    # 1/2 - 1 = -1/2           -1/2       3/4 * 1/2 = 3/8        3/8 + 1/3 * 1/2 = 13/24
+    # 13/12 - 3 = -23/12       -23/6      1/3 * 13/24 = 13/72    13/72 + 1/2 * 23/6 = 151/72
+    expected = [[2], [F(1, 2)], [F(13, 24)], [F(151, 72)]]
     titans = run(TITANS.replace("HOLD", ""), SCALARS, "Titans")[0]
     close(titans, expected)
     # At the second tick, where both start from m = 2, they differ by -(1 - alpha) beta k^2 m = -1/2 * 1/4 * 4 * 2.
@@ -112,13 +110,12 @@ def test_titans_takes_the_error_on_the_memory_itself() -> None:
 @pytest.mark.parametrize(("text", "name"), [(GATED, "Gated"), (TITANS, "Titans")])
 def test_under_a_held_gradient_they_agree(text: str, name: str) -> None:
     # The gradient stands at the start of the chunk (before that tick's own decay), the decay acts on the running m:
-    expected = [
-        # chunk start    gradient                   new
-        [2],  # 0          1 * (0 - 4) = -4           1/2 * 0 + 1/2 * 4
-        [F(5, 2)],  # 0          2 * (0 - 3) = -6           1/2 * 2 + 1/4 * 6
-        [F(11, 8)],  # 5/2        1 * (5/2 - 1) = 3/2        3/4 * 5/2 - 1/3 * 3/2 = 15/8 - 4/8
-        [F(-37, 24)],  # 5/2        2 * (5 - 3) = 4            1/3 * 11/8 - 1/2 * 4 = 11/24 - 48/24
-    ]
+    # chunk start m'   gradient k (k m' - v)     new m
+    # 0                -4                        1/2 * 0 + 1/2 * 4 = 2
+    # 0                2 (0 - 3) = -6            1/2 * 2 + 1/4 * 6 = 5/2
+    # 5/2              5/2 - 1 = 3/2             3/4 * 5/2 - 1/3 * 3/2 = 15/8 - 4/8 = 11/8
+    # 5/2              2 (5 - 3) = 4             1/3 * 11/8 - 1/2 * 4 = 11/24 - 48/24 = -37/24
+    expected = [[2], [F(5, 2)], [F(11, 8)], [F(-37, 24)]]
     close(run(text.replace("HOLD", "hold gradient for 2 tokens"), SCALARS, name)[0], expected)
 
 

@@ -5,15 +5,14 @@ The numbers themselves are worked in each test, in fractions, beside the equatio
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
-import nldsl
 import torch
 from nldsl.compiler.interpreter import Interpreter
 
-Exact: TypeAlias = "int | float | Fraction | Sequence[Exact]"
+import nldsl
+
 TOLERANCE = 1e-12
 
 
