@@ -16,7 +16,7 @@ from torch import Tensor
 from nldsl.compiler import learner, outer, segments
 from nldsl.compiler.machine import Facts, Tick
 from nldsl.compiler.starts import draw, draw_all
-from nldsl.graph import Body, Leaf, LevelGraph, Memory, Port, Stream
+from nldsl.graph import Body, Leaf, LevelGraph, Memory, Port
 from nldsl.parameters import learned_parameters
 
 Inputs = Tensor | Mapping[str, Tensor]
@@ -37,7 +37,6 @@ class Interpreter:
         self.optimizer_state: dict[str, Any] = {}
         self.steps = 0
         self._facts: dict[int, Facts] = {}
-        self._ranks: dict[int, dict[str, int]] = {}
         self._constants: dict[str, Tensor] = {}
         self.data_streams = [s for s in graph.streams.values() if s.op == "data" and not s.lag]
         self.ahead = graph.loss in graph.streams and graph.streams[graph.loss].lag == 1
@@ -161,14 +160,7 @@ class Interpreter:
     # What the machine looks up
 
     def facts(self, body: Body) -> Facts:
-        return self._facts.setdefault(id(body), Facts.of(body))
-
-    def rank(self, body: Body, name: str) -> int:
-        if id(body) not in self._ranks:
-            ranks = {p.id: len(p.shape) for p in body.inputs}
-            ranks |= {s.id: len(s.shape) for s in body.records if isinstance(s, Stream)}
-            self._ranks[id(body)] = ranks
-        return self._ranks[id(body)][name]
+        return self._facts.get(id(body)) or self._facts.setdefault(id(body), Facts.of(body, self.dtype))
 
     def start_of(self, memory: Memory, leaf: Leaf, path: str, lane: tuple[int, int]) -> Tensor:
         """A leaf's drawn or learned start, [heads or 1, *shape]; inside a rule, the part of the head it serves."""

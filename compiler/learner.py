@@ -239,6 +239,8 @@ def write(
     sums, counted, inner = kept["sum"], kept["counted"], dict(kept.get("rules", {}))
     assert record.optimizer is not None and record.retention is not None
     retaining = {(m, n): b for m, n, b in record.retention.bodies}
+    lanes = max(g.shape[0] for g in sums.values())
+    norms = [_norm(sums, h) for h in range(lanes)] if _uses_norm(tick, record.optimizer) else []
     news: dict[str, dict[str, Tensor]] = {}
     for memory, leaf, optimizer in record.optimizer.bodies:
         old = tick.frame[memory]["weights"][leaf]
@@ -248,8 +250,9 @@ def write(
                 rows.append(old[lane])
                 continue
             one = slice(lane, lane + 1)
-            norm = _norm(sums, lane)
-            given = {"g": sums[memory, leaf][one], "w": old[one], "total_norm": norm}
+            given = {"g": sums[memory, leaf][one], "w": old[one]}
+            if norms:
+                given["total_norm"] = norms[min(lane, len(norms) - 1)]
             if (memory, leaf) in keys:
                 key = keys[memory, leaf]
                 given["key"] = key[one] if key.shape[0] > 1 else key
@@ -267,6 +270,11 @@ def write(
         held = tick.frame[memory]
         tick.frame[memory] = held | {"weights": held["weights"] | weights}
     tick.frame[record.id] = kept | {"rules": inner}
+
+
+def _uses_norm(tick: Tick, rule: Rule) -> bool:
+    bodies = tick.machine.graph.bodies
+    return any(p.id == "total_norm" for name in {b for _, _, b in rule.bodies} for p in bodies[name].inputs)
 
 
 def _norm(sums: Weights, lane: int) -> Tensor:

@@ -30,16 +30,17 @@ class Facts:
     running: frozenset[str]
     hold: Mapping[str, int]
     gatherers: tuple[Stream, ...]
+    calls: Mapping[str, Call]
 
     @staticmethod
-    def of(body: Body) -> Facts:
+    def of(body: Body, dtype: torch.dtype) -> Facts:
         learns = tuple(r for r in body.records if isinstance(r, Objective))
         taught = {m for o in learns if o.every.unit != "step" for m in o.memories}
         written = {s.memory for s in body.records if isinstance(s, Stream) and s.op == "assign"}
         memories = {r.id: r for r in body.records if isinstance(r, Memory)}
         states = {m.id for m in memories.values() if m.form == "state"}
         gatherers = tuple(r for r in body.records if isinstance(r, Stream) and r.op.startswith("window_"))
-        return Facts(memories, learns, frozenset(taught | written | states), held(body.records), gatherers)
+        return Facts(memories, learns, frozenset(taught | written | states), held(body.records), gatherers, calls_of(body, dtype))
 
 
 @dataclass
@@ -185,10 +186,7 @@ class Tick:
                 return self.recorded[stream.id]
         if any(a is None for a in args):
             return None
-        return apply(self.machine.dtype, stream, args, self.ranks(stream))
-
-    def ranks(self, stream: Stream) -> tuple[int, ...]:
-        return tuple(self.machine.rank(self.body, a) if isinstance(a, str) else 0 for a in stream.args)
+        return apply(stream, args, self.machine.facts(self.body).calls[stream.id])
 
     def assign(self, stream: Stream, value: Any) -> None:
         if (self.number + 1) % stream.every:
@@ -263,16 +261,28 @@ def choose(lanes: list[bool], new: Tensor, old: Tensor) -> Tensor:
     return torch.stack([new[h] if on else old[h] for h, on in enumerate(lanes)]) if any(lanes) else old
 
 
-def apply(dtype: torch.dtype, stream: Stream, args: list[Any], ranks: tuple[int, ...]) -> Tensor:
+def calls_of(body: Body, dtype: torch.dtype) -> dict[str, Call]:
+    """For each primitive of a body, the ranks and numbers its torch form asks for."""
+    ranks = {p.id: len(p.shape) for p in body.inputs}
+    calls = {}
+    for record in body.records:
+        if isinstance(record, Stream):
+            ranks[record.id] = len(record.shape)
+            of_args = tuple(ranks[a] if isinstance(a, str) else 0 for a in record.args)
+            attrs = {n: tuple(map(int, v)) if isinstance(v, tuple) else v for n, v in record.attrs}
+            calls[record.id] = Call(of_args, attrs, tuple(map(int, record.shape)), dtype, None)
+    return calls
+
+
+INDEXED = ("take", "cross_entropy", "one_hot")
+
+
+def apply(stream: Stream, args: list[Any], call: Call) -> Tensor:
     """A primitive on tensors with one leading axis."""
     row = PRIMITIVES[stream.op]
     assert row.torch is not None
-    if stream.dtype == "real" and stream.op not in ("take", "cross_entropy", "one_hot"):
-        args = [a.to(dtype) if isinstance(a, Tensor) and not a.is_floating_point() and a.dtype != torch.bool else a
-                for a in args]  # fmt: skip
-    attrs = {n: tuple(map(int, v)) if isinstance(v, tuple) else v for n, v in stream.attrs}
-    call = Call(ranks, attrs, tuple(map(int, stream.shape)), dtype, None)
-    if stream.op in ("exp", "log", "sigmoid", "where") or all(isinstance(a, float) for a in args):
-        args = [a if isinstance(a, Tensor) else torch.tensor([a], dtype=dtype) for a in args]
+    if stream.dtype == "real" and stream.op not in INDEXED:
+        args = [a.to(call.dtype) if isinstance(a, Tensor) and a.dtype == torch.int64 else a for a in args]
+    if stream.op in ("exp", "log", "sigmoid", "where") or not any(isinstance(a, Tensor) for a in args):
+        args = [a if isinstance(a, Tensor) else torch.tensor([a], dtype=call.dtype) for a in args]
     return row.torch(torch, call, *args)  # type: ignore[no-any-return]
-

@@ -175,6 +175,8 @@ def _rope(x: Shape, position: Shape, base: Any) -> Shape:
 def align(call: Call, tensors: Sequence[Any]) -> list[Any]:
     """Put ones before the shorter shapes, after the leading axes, so that torch broadcasts as the language does."""
     top = max(call.ranks, default=0)
+    if top == 0 or call.ranks == (top,) * len(call.ranks):
+        return list(tensors)
     return [
         t.reshape(*t.shape[: t.dim() - r], *(1,) * (top - r), *t.shape[t.dim() - r :])
         if hasattr(t, "reshape") and r < top

@@ -67,13 +67,16 @@ def test_a_momentum_that_is_a_memory() -> None:
 
 def test_a_momentum_that_is_a_memory_goes_row_by_row() -> None:
     """Every row of g is a key with value 1, so each number in row i of b gains the sum of column i of g."""
-    text = DEEP + """
+    text = (
+        DEEP
+        + """
     block Served over k: [2], v: [2] -> [2] {
       memory M = matrix(2) from zeros
       learn M : k -> v minimizing dot by deep(1 / 3, 1, 1 / 10) every token
       return M(k)
     }
     """
+    )
     #  g = -outer((1, 2), (-1, -3)) = [[1, 3], [2, 6]], column sums 3 and 9
     #  b = [[3, 3], [9, 9]] / 10;   g @ b = [[30, 30], [60, 60]] / 10;   u = -that / 3
     _, weights = run_with_weights(text, {"k": [[1, 2]], "v": [[-1, -3]]}, name="Served")
@@ -168,13 +171,16 @@ def test_updates_are_writes_not_ticks() -> None:
 
 def test_updates_under_a_condition_are_those_made() -> None:
     """A false tick makes no update: the window of updates does not move."""
-    text = """
+    text = (
+        """
     block Served over v: [1], gate: [] -> [1] {
       memory M = matrix(1) from zeros
       learn M : ones(1) -> v minimizing dot by two_paces(1) every token when gate > 0
       return M(ones(1))
     }
-    """ + TWO_PACES
+    """
+        + TWO_PACES
+    )
     ports = gradients([1, 9, 2, 9, 3]) | {"gate": [1, 0, 1, 0, 1]}
     close(run(text, ports, name="Served")[0], column([-1, -1, -3, -3, -9]))
 
@@ -297,13 +303,16 @@ def test_tick_in_a_rate_counts_tokens() -> None:
 
 def test_tick_under_a_condition_counts_updates_made() -> None:
     """Per sequence: the first has made one update before tick 2, the second two."""
-    text = SCHEDULED + """
+    text = (
+        SCHEDULED
+        + """
     block Served over v: [1], gate: [] -> [1] {
       memory M = matrix(1) from zeros
       learn M : ones(1) -> v minimizing dot by scheduled(1) every token when gate > 0
       return M(ones(1))
     }
     """
+    )
     v = tensor([column([-6, -6, -6])] * 2)
     outs, _ = interpreter(text, name="Served").run({"v": v, "gate": tensor([[1, 0, 1], [1, 1, 1]])})
     close(outs[0], [column([-6, -6, -9]), column([-6, -9, -11])])
