@@ -1,8 +1,8 @@
 """The reference interpreter: what a level graph means. One token at a time, one sequence at a time, no cleverness.
 
-    m = Interpreter(graph)
-    outs, state = m.run(ids)           every tick's outputs, and a state to go on from
-    loss, state = m.step(ids)          a training step: the step-clock learns write `m.parameters`
+m = Interpreter(graph)
+outs, state = m.run(ids)           every tick's outputs, and a state to go on from
+loss, state = m.step(ids)          a training step: the step-clock learns write `m.parameters`
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from nldsl.compiler import learner, outer, segments
 from nldsl.compiler.machine import Facts, Tick
 from nldsl.compiler.starts import draw, draw_all
+from torch import Tensor
+
 from nldsl.graph import Body, Leaf, LevelGraph, Memory, Port
 from nldsl.parameters import learned_parameters
 
@@ -51,16 +51,18 @@ class Interpreter:
         return [{"tick": 0, "frame": {}} for _ in range(batch)]
 
     def run(
-        self, inputs: Inputs, state: State | None = None, truncate: int = 0, progress: Callable[[int], None] | None = None
+        self,
+        inputs: Inputs,
+        state: State | None = None,
+        truncate: int = 0,
+        progress: Callable[[int], None] | None = None,
     ) -> tuple[list[Tensor], State]:
         """All outputs, each [batch, ticks, (heads,) *shape], and the state after. inputs: [batch, ticks, …], or one such
         tensor by name. The state handed in is data (rule 16). truncate: carried states are data every so many ticks."""
         outs, _, after = self._rows(inputs, state, truncate, progress)
         return [torch.stack([torch.stack(row) for row in out]) for out in outs], after
 
-    def losses(
-        self, inputs: Inputs, state: State | None = None, truncate: int = 0
-    ) -> tuple[list[list[Tensor]], State]:
+    def losses(self, inputs: Inputs, state: State | None = None, truncate: int = 0) -> tuple[list[list[Tensor]], State]:
         """Per sequence, the loss of every tick whose target is known by the end, in nats, and the state after."""
         _, losses, after = self._rows(inputs, state, truncate, None)
         return losses, after
@@ -71,7 +73,9 @@ class Interpreter:
 
     def weights(self, state: State, row: int = 0) -> dict[str, Tensor]:
         """The running values of one sequence by name: memories that are written on a token clock, and states."""
-        tick = Tick(self, self.graph.tick, self.facts(self.graph.tick), dict(state[row]["frame"]), {}, state[row]["tick"])
+        tick = Tick(
+            self, self.graph.tick, self.facts(self.graph.tick), dict(state[row]["frame"]), {}, state[row]["tick"]
+        )
         found = {}
         for memory in tick.facts.memories.values():
             if memory.id in tick.facts.running and memory.form != "attention":
@@ -110,7 +114,9 @@ class Interpreter:
             after.append(one)
         return outs, losses, after
 
-    def _tick(self, state: dict[str, Any], given: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Any], list[Tensor]]:  # fmt: skip
+    def _tick(
+        self, state: dict[str, Any], given: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Any], dict[str, Any], list[Tensor]]:
         """One tick of one sequence: what waited for it first, then the body from top to bottom."""
         number, losses = state["tick"], []
         if self.ahead and "waiting" in state:
@@ -154,7 +160,9 @@ class Interpreter:
                 raise ValueError(f"the program is over {', '.join(p.id for p in ports)}; `{port.id}` is missing")
             shape = tuple(map(int, port.shape))
             if tuple(given[port.id].shape[2:]) != shape:
-                raise ValueError(f"`{port.id}` must be [batch, ticks, *{list(shape)}], not {list(given[port.id].shape)}")
+                raise ValueError(
+                    f"`{port.id}` must be [batch, ticks, *{list(shape)}], not {list(given[port.id].shape)}"
+                )
         return {p.id: given[p.id] if p.dtype == "int" else given[p.id].to(self.dtype) for p in ports}
 
     # What the machine looks up

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from nldsl.compiler.machine import Frame, Tick, Weights
 from torch import Tensor
 
-from nldsl.compiler.machine import Frame, Tick, Weights
 from nldsl.graph import Body, Memory, Objective, Rule
 from nldsl.parameters import rule_memory
 
@@ -114,7 +114,9 @@ def _local(tick: Tick, record: Objective) -> None:
         return
     for _ in range(record.times):
         if kept.get("buffer"):
-            gradient, keys = _over(tick, record, kept["buffer"]) if record.over else _again(tick, record, kept["buffer"])
+            gradient, keys = (
+                _over(tick, record, kept["buffer"]) if record.over else _again(tick, record, kept["buffer"])
+            )
             tick.frame[record.id] = tick.frame[record.id] | {"sum": gradient}
         write(tick, record, keys, rates(tick, record), due)
     after = _emptied(tick.frame[record.id], due)
@@ -230,9 +232,7 @@ def _gather(kept: Frame, gradient: Weights, active: Mapping[str, list[bool]]) ->
 # Writes
 
 
-def write(
-    tick: Tick, record: Objective, keys: Weights, streams: Mapping[str, Any], due: set[tuple[str, int]]
-) -> None:
+def write(tick: Tick, record: Objective, keys: Weights, streams: Mapping[str, Any], due: set[tuple[str, int]]) -> None:
     """The heads that are due take their update: the optimizer turns the window's gradient into one, the retention makes
     new weights. A head that had no tick that counts is left alone."""
     kept = tick.frame[record.id]
@@ -261,7 +261,9 @@ def write(
             update = update.expand(1, *old.shape[1:])
             if (memory, leaf) in retaining:
                 given |= {"u": update, "start": tick.frame[memory]["start"][leaf][one]}
-                new = run_rule(tick, record.retention, retaining[memory, leaf], memory, leaf, place, given, streams, inner)
+                new = run_rule(
+                    tick, record.retention, retaining[memory, leaf], memory, leaf, place, given, streams, inner
+                )
                 rows.append(new.expand(1, *old.shape[1:])[0])
             else:
                 rows.append((old[one] + update)[0])
@@ -284,9 +286,16 @@ def _norm(sums: Weights, lane: int) -> Tensor:
 
 
 def run_rule(
-    tick: Tick, rule: Rule, name: str, memory: str, leaf: str, lane: tuple[int, int], given: Mapping[str, Tensor],
-    streams: Mapping[str, Any], inner: dict[Any, Any],
-) -> Tensor:  # fmt: skip
+    tick: Tick,
+    rule: Rule,
+    name: str,
+    memory: str,
+    leaf: str,
+    lane: tuple[int, int],
+    given: Mapping[str, Tensor],
+    streams: Mapping[str, Any],
+    inner: dict[Any, Any],
+) -> Tensor:
     """One update by one rule for one head of one weight: a tick of the rule's own body on the clock of updates."""
     body = tick.machine.graph.bodies[name]
     inputs: dict[str, Tensor] = {}

@@ -40,7 +40,9 @@ class Facts:
         memories = {r.id: r for r in body.records if isinstance(r, Memory)}
         states = {m.id for m in memories.values() if m.form == "state"}
         gatherers = tuple(r for r in body.records if isinstance(r, Stream) and r.op.startswith("window_"))
-        return Facts(memories, learns, frozenset(taught | written | states), held(body.records), gatherers, calls_of(body, dtype))
+        return Facts(
+            memories, learns, frozenset(taught | written | states), held(body.records), gatherers, calls_of(body, dtype)
+        )
 
 
 @dataclass
@@ -140,7 +142,9 @@ class Tick:
                 self.frame[stream.id] = {"rows": rows, "begun": begun}
         for learn in self.facts.learns:
             if memory.id in learn.memories:
-                self.frame[learn.id] = self.machine.learner.forget(self.frame.get(learn.id, {}), memory.id, lanes, self.number)
+                self.frame[learn.id] = self.machine.learner.forget(
+                    self.frame.get(learn.id, {}), memory.id, lanes, self.number
+                )
 
     def start(self, memory: Memory, leaf: str) -> Tensor:
         """Where a leaf starts, [heads or 1, *shape]."""
@@ -159,7 +163,7 @@ class Tick:
             return self.start(record, leaf)
         if memory not in self.frame:
             self.restart(record, [True] * max(1, record.heads))
-        if mode == "seen" and memory in self.facts.hold or mode == "anchor":
+        if (mode == "seen" and memory in self.facts.hold) or mode == "anchor":
             for learn in self.facts.learns:
                 if memory in learn.memories and (learn.hold == "state" or (mode == "anchor" and learn.hold)):
                     return self.frame[learn.id]["anchor"][memory, leaf]  # type: ignore[no-any-return]
@@ -249,7 +253,9 @@ class Tick:
     def weight_of_lane(self, memory: Memory, leaf: str, lane: int) -> Tensor:
         return self.start(memory, leaf)[lane]
 
-    def inner(self, body: Body, frame: Frame, inputs: Mapping[str, Tensor], number: int, path: str, lane: tuple[int, int]) -> Tick:  # fmt: skip
+    def inner(
+        self, body: Body, frame: Frame, inputs: Mapping[str, Tensor], number: int, path: str, lane: tuple[int, int]
+    ) -> Tick:
         return Tick(self.machine, body, self.machine.facts(body), frame, inputs, number, path, lane)
 
 

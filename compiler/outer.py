@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from nldsl.compiler import learner
 from nldsl.compiler.machine import Tick
+from torch import Tensor
+
 from nldsl.graph import Objective
 
 
@@ -45,9 +45,7 @@ def _of_loss(machine: Any, record: Objective, loss: Tensor) -> dict[tuple[str, s
     if not loss.requires_grad:
         return {n: torch.zeros_like(p) for n, p in zip(names, parameters, strict=True)}
     found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    return {
-        n: g if g is not None else torch.zeros_like(p) for n, g, p in zip(names, found, parameters, strict=True)
-    }
+    return {n: g if g is not None else torch.zeros_like(p) for n, g, p in zip(names, found, parameters, strict=True)}
 
 
 def _of_objective(machine: Any, record: Objective, state: Any) -> tuple[dict[tuple[str, str], Tensor], Any]:

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
-
 from nldsl.compiler import learner
 from nldsl.compiler.machine import Frame, Tick, Weights, choose
+from torch import Tensor
+
 from nldsl.graph import LevelGraph, Objective
 
 State = dict[str, Any]
@@ -47,8 +47,10 @@ def noted(state: State, tick: Tick, inputs: Mapping[str, Tensor]) -> State:
     data = {s.id: tick.values[s.id] for s in tick.machine.data_streams}
     notes = tick.notes | {"restarted": dict(tick.restarted)}
     segment = segment | {
-        "inputs": (*segment["inputs"], dict(inputs)), "data": (*segment["data"], data), "notes": (*segment["notes"], notes)
-    }  # fmt: skip
+        "inputs": (*segment["inputs"], dict(inputs)),
+        "data": (*segment["data"], data),
+        "notes": (*segment["notes"], notes),
+    }
     return state | {"segments": (*before, segment)}
 
 
@@ -97,7 +99,9 @@ def _counted(record: Objective, notes: tuple[Any, ...], before: Mapping[Any, boo
     return counted
 
 
-def _gradients(machine: Any, state: State, together: list[Objective], following: Mapping[str, Tensor] | None) -> Weights:
+def _gradients(
+    machine: Any, state: State, together: list[Objective], following: Mapping[str, Tensor] | None
+) -> Weights:
     """The gradient of the segment's loss with respect to the weights of these learns' memories. Where a condition or a
     factor differs from head to head, each head has a loss of its own."""
     memories = machine.facts(machine.graph.tick).memories
@@ -125,9 +129,13 @@ def _gradients(machine: Any, state: State, together: list[Objective], following:
 
 
 def _replayed(
-    machine: Any, state: State, together: list[Objective], names: list[tuple[str, str]], factors: list[Any],
+    machine: Any,
+    state: State,
+    together: list[Objective],
+    names: list[tuple[str, str]],
+    factors: list[Any],
     following: Mapping[str, Tensor] | None,
-) -> Weights:  # fmt: skip
+) -> Weights:
     """Run the last segments again with their weights shifted by a variable, and differentiate at no shift."""
     graph: LevelGraph = machine.graph
     graph_memories = machine.facts(graph.tick).memories
@@ -155,8 +163,16 @@ def _replayed(
             frame = _reopened(machine, segment["frame"], frame, learned, shift, restarts, number)
             for i, inputs in enumerate(segment["inputs"]):
                 again = {m: (d, [restarts.get((m, h)) == number for h in heads(m)]) for m, d in shift.items()}
-                tick = Tick(machine, graph.tick, machine.facts(graph.tick), frame, inputs, number,
-                            recorded=segment["data"][i], shift=again)  # fmt: skip
+                tick = Tick(
+                    machine,
+                    graph.tick,
+                    machine.facts(graph.tick),
+                    frame,
+                    inputs,
+                    number,
+                    recorded=segment["data"][i],
+                    shift=again,
+                )
                 values = tick.run()
                 frame = tick.frame
                 if segment is segments[-1]:
@@ -171,9 +187,14 @@ def _replayed(
 
 
 def _reopened(
-    machine: Any, opening: Frame, running: Frame, learned: set[str], shift: Mapping[str, Mapping[str, Tensor]],
-    restarts: Mapping[tuple[str, int], int], number: int,
-) -> Frame:  # fmt: skip
+    machine: Any,
+    opening: Frame,
+    running: Frame,
+    learned: set[str],
+    shift: Mapping[str, Mapping[str, Tensor]],
+    restarts: Mapping[tuple[str, int], int],
+    number: int,
+) -> Frame:
     """The frame a replayed segment begins with: what the replay carried, but for the memories that learn from the loss,
     whose weights are those of that time, shifted."""
     frame = dict(opening) if not running else running | {m: opening[m] for m in learned if m in opening}

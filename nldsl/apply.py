@@ -57,8 +57,11 @@ def pipe(expr: tree.Pipe, scope: Scope) -> Value:
         if isinstance(callee, Builtin):
             first = (ev.as_operand(value, scope, expr.value),)
             return _builtin(callee, first, right.arguments, scope, expr.span)
-        function = bind(callee, right.arguments, scope, right.span) if isinstance(callee, Function) and (
-            not callee.complete) else ev.evaluate(right, scope)  # fmt: skip
+        function = (
+            bind(callee, right.arguments, scope, right.span)
+            if isinstance(callee, Function) and (not callee.complete)
+            else ev.evaluate(right, scope)
+        )
     else:
         function = ev.evaluate(right, scope)
     first = (ev.as_operand(value, scope, expr.value),)
@@ -69,8 +72,9 @@ def pipe(expr: tree.Pipe, scope: Scope) -> Value:
             return apply(function, first, scope, expr.span)
         case Poison():
             return POISON
-    return scope.context.report("NL107", f"a stream is piped into a net, a block or a memory, not into "
-                                f"{describe(function)}", right.span)  # fmt: skip
+    return scope.context.report(
+        "NL107", f"a stream is piped into a net, a block or a memory, not into {describe(function)}", right.span
+    )
 
 
 def _compose(value: Function | Composition, expr: tree.Pipe, scope: Scope) -> Value:
@@ -129,12 +133,21 @@ def bind(function: Function, arguments: Sequence[tree.Argument], scope: Scope, s
         value = ev.evaluate(argument.value, scope)
         if not name:
             takes = ", ".join(f"`{n}`" for n in names) or "no hyper-parameters"
-            scope.context.report("NL201", f"`{function.name}` takes {takes}, and this is one too many", argument.span,
-                                 second=(definition.name.span, "defined here"))  # fmt: skip
+            scope.context.report(
+                "NL201",
+                f"`{function.name}` takes {takes}, and this is one too many",
+                argument.span,
+                second=(definition.name.span, "defined here"),
+            )
             wrong = True
         elif name not in names:
-            scope.context.report("NL202", f"`{function.name}` has no hyper-parameter `{name}`", argument.span,
-                                 hint=nearest(name, names), alternatives=tuple(f"`{n}`" for n in names))  # fmt: skip
+            scope.context.report(
+                "NL202",
+                f"`{function.name}` has no hyper-parameter `{name}`",
+                argument.span,
+                hint=nearest(name, names),
+                alternatives=tuple(f"`{n}`" for n in names),
+            )
             wrong = True
         elif name in bound:
             scope.context.report("NL202", f"`{name}` is given twice", argument.span)
@@ -148,8 +161,11 @@ def bind(function: Function, arguments: Sequence[tree.Argument], scope: Scope, s
                 value = value if isinstance(value, bool) else Dim(value, ev.text(argument.value))
             bound[name] = value
         else:
-            scope.context.report("NL203", f"`{name}` of `{function.name}` must be a number known before the program "
-                                 f"runs, not {describe(value)}", argument.span)  # fmt: skip
+            scope.context.report(
+                "NL203",
+                f"`{name}` of `{function.name}` must be a number known before the program runs, not {describe(value)}",
+                argument.span,
+            )
             wrong = True
     return POISON if wrong else Function(definition, function.module, bound, True, span)
 
@@ -168,9 +184,13 @@ def environment(function: Function, scope: Scope, span: Span) -> dict[str, Value
         elif parameter.default is not None:
             value = ev.evaluate(parameter.default, inner)
         else:
-            scope.context.report("NL201", f"`{function.name}` needs `{parameter.name}`", span,
-                                 second=(parameter.span, "it has no default"),
-                                 hint=f"write `{function.name}({parameter.name} = …)`")  # fmt: skip
+            scope.context.report(
+                "NL201",
+                f"`{function.name}` needs `{parameter.name}`",
+                span,
+                second=(parameter.span, "it has no default"),
+                hint=f"write `{function.name}({parameter.name} = …)`",
+            )
             return None
         if isinstance(value, Poison):
             return None
@@ -221,8 +241,12 @@ def apply(function: Function | Composition | Handle, streams: tuple[Operand, ...
 def _block(function: Function, streams: tuple[Operand, ...], scope: Scope, span: Span) -> Value:
     if scope.kind != "tick" or scope.unit != "token" or scope.handle is not None:
         place = "a net" if scope.handle is not None else "an objective" if scope.kind == "objective" else "an optimizer"
-        return scope.context.report("NL107", f"the block `{function.name}` can't stand inside {place}", span,
-                                    hint="a net holds weights only; blocks belong in blocks and models")  # fmt: skip
+        return scope.context.report(
+            "NL107",
+            f"the block `{function.name}` can't stand inside {place}",
+            span,
+            hint="a net holds weights only; blocks belong in blocks and models",
+        )
     path = scope.path + scope.element(snake(function.name))
     return apply_body(function, streams, scope, span, path=path)
 
@@ -233,13 +257,17 @@ def apply_body(function: Function, streams: tuple[Operand, ...], scope: Scope, s
     if definition in scope.context.opened:
         names = [d.name.id for d in scope.context.opened[scope.context.opened.index(definition) :]]
         cycle = " -> ".join(f"`{n}`" for n in (*names, definition.name.id))
-        return scope.context.report("NL112", f"a definition can't apply itself: {cycle}", span,
-                                    hint="use `repeat` or `for`")  # fmt: skip
+        return scope.context.report(
+            "NL112", f"a definition can't apply itself: {cycle}", span, hint="use `repeat` or `for`"
+        )
     if len(streams) != len(definition.ports):
         takes = ", ".join(f"`{p.name}`" for p in definition.ports) or "none"
-        return scope.context.report("NL201", f"`{function.name}` is over {len(definition.ports)} stream(s) ({takes}), "
-                                    f"and gets {len(streams)}", span,
-                                    second=(definition.name.span, "defined here"))  # fmt: skip
+        return scope.context.report(
+            "NL201",
+            f"`{function.name}` is over {len(definition.ports)} stream(s) ({takes}), and gets {len(streams)}",
+            span,
+            second=(definition.name.span, "defined here"),
+        )
     env = environment(function, scope, span)
     if env is None:
         return POISON
@@ -260,7 +288,9 @@ def bind_port(port: tree.Port, stream: Operand, scope: Scope, span: Span, loose:
     """Give a port its stream; sizes that are names and not yet known become known. loose: leading axes may be more."""
     scope.env[port.name] = stream
     if isinstance(port.shape, tree.List) and isinstance(stream, Ref):
-        return match_shape(port.shape, stream.shape, scope, span, f"`{port.name}` of `{scope.definition.name.id}`", loose)
+        return match_shape(
+            port.shape, stream.shape, scope, span, f"`{port.name}` of `{scope.definition.name.id}`", loose
+        )
     return True
 
 
@@ -279,8 +309,13 @@ def match_shape(
         fits = fits and int(wanted) == int(size)
     if not fits:
         known = tuple((n, str(int(v))) for n, v in scope.env.items() if isinstance(v, int) and _mentions(declared, n))
-        scope.context.report("NL302", f"{what} is declared {ev.text(declared)} and is {show_shape(actual)}", span,
-                             second=(declared.span, "declared here"), values=known)  # fmt: skip
+        scope.context.report(
+            "NL302",
+            f"{what} is declared {ev.text(declared)} and is {show_shape(actual)}",
+            span,
+            second=(declared.span, "declared here"),
+            values=known,
+        )
     return fits
 
 
@@ -294,8 +329,11 @@ def _results(function: Function, results: list[Value] | None, scope: Scope, span
         return POISON
     declared = definition.results
     if declared and len(declared) != len(results):
-        return scope.context.report("NL206", f"`{function.name}` declares {len(declared)} result(s) and returns "
-                                    f"{len(results)}", definition.name.span)  # fmt: skip
+        return scope.context.report(
+            "NL206",
+            f"`{function.name}` declares {len(declared)} result(s) and returns {len(results)}",
+            definition.name.span,
+        )
     for expr, value in zip(declared, results, strict=False):
         if isinstance(expr, tree.List) and isinstance(value, Ref):
             what = f"the result of `{function.name}`"
@@ -361,13 +399,15 @@ def _attributes(
     pairs = [*zip(open_names, positional, strict=False), *((a.name or "", a) for a in named)]
     if len(positional) > len(open_names):
         wants = ", ".join(f"`{a.rstrip('*')}`" for a in (*row.args, *row.attrs))
-        scope.context.report("NL201", f"`{name}` takes {wants}, and this is one too many",
-                             positional[len(open_names)].span)  # fmt: skip
+        scope.context.report(
+            "NL201", f"`{name}` takes {wants}, and this is one too many", positional[len(open_names)].span
+        )
         return None
     for attr, argument in pairs:
         if attr not in row.attrs:
-            scope.context.report("NL202", f"`{name}` has no argument `{attr}`", argument.span,
-                                 hint=nearest(attr, row.attrs))  # fmt: skip
+            scope.context.report(
+                "NL202", f"`{name}` has no argument `{attr}`", argument.span, hint=nearest(attr, row.attrs)
+            )
             return None
         value = _attribute(name, attr, argument.value, scope)
         if isinstance(value, Poison):
@@ -391,8 +431,9 @@ def _attention(arguments: Sequence[tree.Argument], scope: Scope) -> Value:
     for name, argument in zip(sizes, arguments, strict=False):
         name = argument.name or name
         if name not in sizes:
-            return scope.context.report("NL202", f"`attention` has no argument `{name}`", argument.span,
-                                        hint=nearest(name, sizes))  # fmt: skip
+            return scope.context.report(
+                "NL202", f"`attention` has no argument `{name}`", argument.span, hint=nearest(name, sizes)
+            )
         size = ev.size_of(argument.value, scope, f"`{name}` of `attention`", least=0)
         if isinstance(size, Poison):
             return POISON

@@ -35,17 +35,25 @@ class Budget:
         self.records += 1
         if self.records > MAX_RECORDS:
             raise TooLarge(
-                Diagnostic("NL801", f"unrolled, the program has more than {MAX_RECORDS} nodes", span,
-                           hint="make a `repeat`, a list or a size smaller")
-            )  # fmt: skip
+                Diagnostic(
+                    "NL801",
+                    f"unrolled, the program has more than {MAX_RECORDS} nodes",
+                    span,
+                    hint="make a `repeat`, a list or a size smaller",
+                )
+            )
 
     def leaf(self, size: int, span: Span) -> None:
         self.parameters += size
         if self.parameters > MAX_PARAMETERS:
             raise TooLarge(
-                Diagnostic("NL803", f"the program has more than {MAX_PARAMETERS:,} parameters", span,
-                           hint="make a size smaller")
-            )  # fmt: skip
+                Diagnostic(
+                    "NL803",
+                    f"the program has more than {MAX_PARAMETERS:,} parameters",
+                    span,
+                    hint="make a size smaller",
+                )
+            )
 
 
 @dataclass(eq=False)
@@ -100,8 +108,12 @@ class Builder:
         refs = [self.capture(a) if isinstance(a, Ref) else a for a in args]
         heads = {r.heads for r in refs if isinstance(r, Ref) and r.heads}
         if len(heads) > 1:
-            self._report("NL303", f"{_shown(op, shown)} joins streams of {' and '.join(map(str, sorted(heads)))} heads",
-                         span, hint="`merge` joins heads, `split` makes them")  # fmt: skip
+            self._report(
+                "NL303",
+                f"{_shown(op, shown)} joins streams of {' and '.join(map(str, sorted(heads)))} heads",
+                span,
+                hint="`merge` joins heads, `split` makes them",
+            )
             return POISON
         count = heads.pop() if heads else 0
         shapes = [r.shape if isinstance(r, Ref) else () for r in refs]
@@ -118,9 +130,18 @@ class Builder:
         lag = max((r.lag for r in refs if isinstance(r, Ref)), default=0)
         named = tuple((k, v) for k, v in attrs.items() if not k.startswith("_"))
         return self.add(
-            Stream("", op, tuple(r.id if isinstance(r, Ref) else r for r in refs), named, shape, count, dtype,
-                   lag=lag, span=span)
-        )  # fmt: skip
+            Stream(
+                "",
+                op,
+                tuple(r.id if isinstance(r, Ref) else r for r in refs),
+                named,
+                shape,
+                count,
+                dtype,
+                lag=lag,
+                span=span,
+            )
+        )
 
     def _heads(self, op: str, count: int, shape: Shape, attrs: dict[str, Any]) -> tuple[int, Shape]:
         rule = PRIMITIVES[op].shape

@@ -40,9 +40,7 @@ def periods(records: Iterable[Record], unit: str = "token") -> dict[str, Period]
 
 def held(records: Iterable[Record]) -> dict[str, int]:
     """The memories that are read at the start of a chunk (`hold state`), and its length."""
-    return {
-        m: r.hold_length for r in records if isinstance(r, Objective) and r.hold == "state" for m in r.memories
-    }
+    return {m: r.hold_length for r in records if isinstance(r, Objective) and r.hold == "state" for m in r.memories}
 
 
 def with_clocks(body: Body, unit: str = "token") -> Body:

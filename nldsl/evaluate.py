@@ -61,10 +61,13 @@ def _name(expr: tree.Name, scope: Scope) -> Value:
         return found
     if expr.id == "loss":
         return scope.context.report(
-            "NL111", "`loss` is not a stream to read: a model assigns it, and `minimizing loss` learns from it", expr.span
+            "NL111",
+            "`loss` is not a stream to read: a model assigns it, and `minimizing loss` learns from it",
+            expr.span,
         )
-    return scope.context.report("NL101", f"there is no `{expr.id}` here", expr.span,
-                                hint=nearest(expr.id, visible(scope)))  # fmt: skip
+    return scope.context.report(
+        "NL101", f"there is no `{expr.id}` here", expr.span, hint=nearest(expr.id, visible(scope))
+    )
 
 
 def _index(expr: tree.Index, scope: Scope) -> Value:
@@ -72,8 +75,12 @@ def _index(expr: tree.Index, scope: Scope) -> Value:
     if isinstance(items, Poison) or isinstance(index, Poison):
         return POISON
     if not isinstance(items, list) or not isinstance(index, int):
-        return scope.context.report("NL203", f"`[…]` takes an item of a list by its number, not of {describe(items)}",
-                                    expr.span, hint="`slice(x, from, to)` takes a piece of a stream")  # fmt: skip
+        return scope.context.report(
+            "NL203",
+            f"`[…]` takes an item of a list by its number, not of {describe(items)}",
+            expr.span,
+            hint="`slice(x, from, to)` takes a piece of a stream",
+        )
     if not -len(items) <= index < len(items):
         return scope.context.report("NL207", f"the list has {len(items)} items and no item {index}", expr.span)
     return items[index]  # type: ignore[no-any-return]
@@ -95,8 +102,12 @@ def as_operand(value: Value, scope: Scope, expr: tree.Expr) -> Ref | Scalar | Po
         Builtin: f"apply it: `{getattr(value, 'name', 'f')}(x)`",
         AttentionForm: "`memory A = attention()` makes a memory of it",
     }
-    return scope.context.report("NL107", f"a stream or a number is needed here, not {describe(value)}", expr.span,
-                                hint=hints.get(type(value), ""))  # fmt: skip
+    return scope.context.report(
+        "NL107",
+        f"a stream or a number is needed here, not {describe(value)}",
+        expr.span,
+        hint=hints.get(type(value), ""),
+    )
 
 
 def number_of(expr: tree.Expr, scope: Scope, what: str) -> Scalar | Poison:
@@ -105,8 +116,9 @@ def number_of(expr: tree.Expr, scope: Scope, what: str) -> Scalar | Poison:
     if isinstance(value, Poison):
         return value
     if isinstance(value, bool) or not is_number(value):
-        return scope.context.report("NL203", f"{what} must be a number known before the program runs, not "
-                                    f"{describe(value)}", expr.span)  # fmt: skip
+        return scope.context.report(
+            "NL203", f"{what} must be a number known before the program runs, not {describe(value)}", expr.span
+        )
     return value  # type: ignore[return-value]
 
 
@@ -117,8 +129,9 @@ def size_of(expr: tree.Expr, scope: Scope, what: str, least: int = 1) -> Dim | P
         return value
     if value != int(value) or value < least:
         shown = str(value) if not isinstance(value, Fraction) else f"{float(value):g}"
-        return scope.context.report("NL207", f"{what} must be a whole number of at least {least}, and "
-                                    f"`{text(expr)}` is {shown}", expr.span)  # fmt: skip
+        return scope.context.report(
+            "NL207", f"{what} must be a whole number of at least {least}, and `{text(expr)}` is {shown}", expr.span
+        )
     written = "" if isinstance(expr, tree.Number) else text(expr)
     return Dim(int(value), written)
 
@@ -144,7 +157,9 @@ def text(expr: Any) -> str:
         case tree.Number():
             value = expr.value
             return (
-                str(value).lower() if isinstance(value, bool) else str(value if isinstance(value, int) else float(value))
+                str(value).lower()
+                if isinstance(value, bool)
+                else str(value if isinstance(value, int) else float(value))
             )
         case tree.Name():
             return expr.id

@@ -236,8 +236,15 @@ class LevelGraph(nx.MultiDiGraph):  # type: ignore[type-arg]
 
 def _facts(graph: LevelGraph) -> tuple[Any, ...]:
     return (
-        graph.program, graph.kind, graph.hyper, graph.tick, graph.bodies, graph.loss, graph.outs, graph.level_names,
-    )  # fmt: skip
+        graph.program,
+        graph.kind,
+        graph.hyper,
+        graph.tick,
+        graph.bodies,
+        graph.loss,
+        graph.outs,
+        graph.level_names,
+    )
 
 
 def _edges(graph: LevelGraph) -> list[Any]:

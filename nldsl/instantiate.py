@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nldsl import memories, rules, statements, tree
 from nldsl import evaluate as ev
+from nldsl import memories, rules, statements, tree
 from nldsl.builder import Budget, Builder, TooLarge, finished
-from nldsl.diagnostics import Diagnostic, Findings, nearest
+from nldsl.diagnostics import Findings, nearest
 from nldsl.graph import Body, Objective, Period, Port, Record
 from nldsl.learning import Deferred, build, learn_id
 from nldsl.parameters import Parameter, parameters
 from nldsl.primitives import Dim
 from nldsl.scope import Context, Scope, Window
-from nldsl.values import POISON, Function, Handle, Poison, Ref, Value, is_number
+from nldsl.values import Function, Handle, Poison, Ref, Value, is_number
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,20 @@ def _hyper(function: Function, hyper: Mapping[str, Any], context: Context) -> Fu
     bad = False
     for name, value in hyper.items():
         if name not in names:
-            context.report("NL204", f"`{function.name}` has no hyper-parameter `{name}`", function.definition.name.span,
-                           hint=nearest(name, names), alternatives=tuple(f"`{n}`" for n in names))  # fmt: skip
+            context.report(
+                "NL204",
+                f"`{function.name}` has no hyper-parameter `{name}`",
+                function.definition.name.span,
+                hint=nearest(name, names),
+                alternatives=tuple(f"`{n}`" for n in names),
+            )
             bad = True
         elif not _usable(value):
-            context.report("NL204", f"`{name}` can't be {value!r}: a number, true, false or a list of them is needed",
-                           function.definition.name.span)  # fmt: skip
+            context.report(
+                "NL204",
+                f"`{name}` can't be {value!r}: a number, true, false or a list of them is needed",
+                function.definition.name.span,
+            )
             bad = True
     return None if bad else Function(function.definition, function.module, dict(hyper), True)
 
@@ -94,16 +102,24 @@ def _environment(function: Function, bound: Function, scope: Scope) -> dict[str,
 
     missing = [p for p in function.definition.parameters if p.default is None and p.name not in bound.bound]
     for parameter in missing:
-        scope.context.report("NL204", f"`{function.name}` needs a value for `{parameter.name}`", parameter.span,
-                             hint=f"give it one: `--set {parameter.name}=…`, or a default in the text")  # fmt: skip
+        scope.context.report(
+            "NL204",
+            f"`{function.name}` needs a value for `{parameter.name}`",
+            parameter.span,
+            hint=f"give it one: `--set {parameter.name}=…`, or a default in the text",
+        )
     return None if missing else environment(bound, scope, function.definition.name.span)
 
 
 def _port(port: tree.Port, scope: Scope) -> bool:
     if isinstance(port.shape, tree.Name):
         if port.shape.id != "int":
-            scope.context.report("NL107", f"a stream is `int` or has a shape; `{port.shape.id}` is neither", port.span,
-                                 hint=f"write `{port.name}: [dim]` or `{port.name}: int`")  # fmt: skip
+            scope.context.report(
+                "NL107",
+                f"a stream is `int` or has a shape; `{port.shape.id}` is neither",
+                port.span,
+                hint=f"write `{port.name}: [dim]` or `{port.name}: int`",
+            )
             return False
         scope.env[port.name] = scope.builder.port(port.name, (), dtype="int")
         return True
@@ -118,8 +134,11 @@ def _outs(values: list[Value], scope: Scope) -> tuple[Port, ...]:
     outs = []
     definition = scope.definition
     if definition.results and len(definition.results) != len(values) and values:
-        scope.context.report("NL206", f"`{definition.name.id}` declares {len(definition.results)} result(s) and returns "
-                             f"{len(values)}", definition.name.span)  # fmt: skip
+        scope.context.report(
+            "NL206",
+            f"`{definition.name.id}` declares {len(definition.results)} result(s) and returns {len(values)}",
+            definition.name.span,
+        )
     for i, value in enumerate(values):
         if is_number(value):
             zero = scope.builder.emit("zeros", (), definition.span, shape=())
@@ -130,7 +149,9 @@ def _outs(values: list[Value], scope: Scope) -> tuple[Port, ...]:
                 if isinstance(declared, tree.List):
                     from nldsl.apply import match_shape
 
-                    match_shape(declared, value.shape, scope, definition.name.span, f"the result of `{definition.name.id}`")
+                    match_shape(
+                        declared, value.shape, scope, definition.name.span, f"the result of `{definition.name.id}`"
+                    )
             outs.append(Port(f"out{i}", "out", value.shape, value.heads, value.dtype, value.id, definition.span))
     return tuple(outs)
 
@@ -157,8 +178,13 @@ def _settle(handle: Handle, context: Context) -> None:
         return
     if handle.parts:
         name = handle.path.rpartition(".")[2]
-        context.report("NL901", f"`{name}` is declared and never used", handle.span, severity="warning",
-                       hint="remove it, or read it")  # fmt: skip
+        context.report(
+            "NL901",
+            f"`{name}` is declared and never used",
+            handle.span,
+            severity="warning",
+            hint="remove it, or read it",
+        )
 
 
 def _star(deferred: Deferred, context: Context, builder: Builder) -> Objective | None:
@@ -188,5 +214,3 @@ def build_star(deferred: Deferred, names: tuple[str, ...]) -> Objective | None:
     statement, scope = deferred.statement, deferred.scope
     objective = build(statement, (), "loss", deferred.period, scope)
     return None if objective is None else replace(objective, id=learn_id((), scope), memories=names)
-
-

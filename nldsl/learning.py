@@ -26,8 +26,9 @@ class Deferred:
 
 def learn(statement: tree.Learn, scope: Scope) -> None:
     if scope.handle is not None or scope.kind == "objective" or scope.definition.kind in ("net", "objective"):
-        scope.context.report("NL107", "a net learns nothing by itself: `learn` belongs where its memory is declared",
-                             statement.span)  # fmt: skip
+        scope.context.report(
+            "NL107", "a net learns nothing by itself: `learn` belongs where its memory is declared", statement.span
+        )
         return
     handles = _targets(statement, scope)
     period = _period(statement, scope)
@@ -56,8 +57,9 @@ def _targets(statement: tree.Learn, scope: Scope) -> tuple[Handle, ...] | None:
             handles.append(value)
         elif value is None:
             known = [n for n, v in scope.env.items() if isinstance(v, Handle) and v.form != "state"]
-            scope.context.report("NL101", f"there is no memory `{name.id}` here", name.span,
-                                 hint=nearest(name.id, known))  # fmt: skip
+            scope.context.report(
+                "NL101", f"there is no memory `{name.id}` here", name.span, hint=nearest(name.id, known)
+            )
         elif not isinstance(value, Poison):
             scope.context.report("NL107", f"`learn` teaches memories, and `{name.id}` is {describe(value)}", name.span)
     whole = len(handles) == len(statement.targets) and not any(h.broken for h in handles)
@@ -68,10 +70,13 @@ def _period(statement: tree.Learn, scope: Scope) -> Period | None:
     if statement.at is not None:
         names = scope.context.level_names
         if statement.at.id not in names:
-            scope.context.report("NL601", f"no level is called `{statement.at.id}`", statement.at.span,
-                                 alternatives=tuple(f"`{n}`" for n in names),
-                                 hint=nearest(statement.at.id, names) or "declare it: `level "
-                                 f"{statement.at.id} = every 16 tokens`")  # fmt: skip
+            scope.context.report(
+                "NL601",
+                f"no level is called `{statement.at.id}`",
+                statement.at.span,
+                alternatives=tuple(f"`{n}`" for n in names),
+                hint=nearest(statement.at.id, names) or f"declare it: `level {statement.at.id} = every 16 tokens`",
+            )
             return None
         return names[statement.at.id]
     if statement.every is None:
@@ -137,11 +142,22 @@ def _blank(
         return None
     spans = tuple((c.id, c.span) for c in statement.clauses)
     return Objective(
-        learn_id(handles, scope), kind, tuple(h.path for h in handles), every=period,
-        hold=statement.hold.what if statement.hold else "", hold_length=counts["hold"], over=counts["over"],
-        over_weight=over_weight, times=int(times), when=when.id if when else "", through=counts["through"],
-        detached=statement.detached, level=statement.at.id if statement.at else "", spans=spans, span=statement.span,
-    )  # fmt: skip
+        learn_id(handles, scope),
+        kind,
+        tuple(h.path for h in handles),
+        every=period,
+        hold=statement.hold.what if statement.hold else "",
+        hold_length=counts["hold"],
+        over=counts["over"],
+        over_weight=over_weight,
+        times=int(times),
+        when=when.id if when else "",
+        through=counts["through"],
+        detached=statement.detached,
+        level=statement.at.id if statement.at else "",
+        spans=spans,
+        span=statement.span,
+    )
 
 
 def learn_id(handles: tuple[Handle, ...], scope: Scope) -> str:
@@ -165,9 +181,13 @@ def _pairs(statement: tree.Learn, handle: Handle, learned: Objective, scope: Sco
     assert isinstance(key, Ref) and isinstance(value, Ref)
     memories.pair_sizes(handle, key.shape[0], value.shape[0], scope, statement.span)
     if (handle.key_size, handle.value_size) != (key.shape[0], value.shape[0]):
-        scope.context.report("NL301", f"the pairs are [{key.shape[0]}] -> [{value.shape[0]}], and `{handle.path}` is used "
-                             f"as [{handle.key_size}] -> [{handle.value_size}]", statement.span,
-                             hint="write the `learn` above the read, so that its sizes are known")  # fmt: skip
+        scope.context.report(
+            "NL301",
+            f"the pairs are [{key.shape[0]}] -> [{value.shape[0]}], and `{handle.path}` is used "
+            f"as [{handle.key_size}] -> [{handle.value_size}]",
+            statement.span,
+            hint="write the `learn` above the read, so that its sizes are known",
+        )
         return None
     return replace(learned, pair=(scope.builder.capture(key).id, scope.builder.capture(value).id))
 
@@ -181,8 +201,12 @@ def _objectives(statement: tree.Learn, handles: tuple[Handle, ...], scope: Scope
     own = statement.key is not None or mentions(statement.minimizing, "self")
     named = {n.id for n in statement.targets}
     if not own and not any(mentions(statement.minimizing, n) for n in named):
-        scope.context.report("NL205", "this objective reads none of the memories it teaches", statement.minimizing.span,
-                             hint="write `learn M : key -> value minimizing f`, or use `self(…)` or the memory's name")  # fmt: skip
+        scope.context.report(
+            "NL205",
+            "this objective reads none of the memories it teaches",
+            statement.minimizing.span,
+            hint="write `learn M : key -> value minimizing f`, or use `self(…)` or the memory's name",
+        )
         return None
     bodies = []
     for handle in handles if own else (None,):
@@ -193,9 +217,7 @@ def _objectives(statement: tree.Learn, handles: tuple[Handle, ...], scope: Scope
     return tuple(bodies)
 
 
-def _objective(
-    statement: tree.Learn, handle: Handle | None, handles: tuple[Handle, ...], scope: Scope
-) -> Body | None:
+def _objective(statement: tree.Learn, handle: Handle | None, handles: tuple[Handle, ...], scope: Scope) -> Body | None:
     of = handle.path if handle else ", ".join(h.path for h in handles)
     builder = Builder(f"objective of {of}", scope.context.findings, scope.context.budget, parent=scope.builder)
     teaching = Teaching(handle, handles)
@@ -210,9 +232,12 @@ def _objective(
         if any(isinstance(v, Poison) for v in (objective, key, target)):
             return None
         if not isinstance(objective, Function) or objective.definition.kind != "objective":
-            scope.context.report("NL107", f"`minimizing` needs an objective here, not {describe(objective)}",
-                                 statement.minimizing.span,
-                                 hint="for example `minimizing l2`; without `: key -> value` it may be any expression")  # fmt: skip
+            scope.context.report(
+                "NL107",
+                f"`minimizing` needs an objective here, not {describe(objective)}",
+                statement.minimizing.span,
+                hint="for example `minimizing l2`; without `: key -> value` it may be any expression",
+            )
             return None
         answer = memories.read(handle, (key,), inner.at(via_self=True), statement.key.span)
         if isinstance(answer, Poison):
@@ -222,16 +247,24 @@ def _objective(
     else:
         value = ev.evaluate(statement.minimizing, inner)
     if isinstance(value, Function):
-        scope.context.report("NL205", f"the objective `{value.name}` needs its streams", statement.minimizing.span,
-                             hint=f"write `learn M : key -> value minimizing {value.name}`")  # fmt: skip
+        scope.context.report(
+            "NL205",
+            f"the objective `{value.name}` needs its streams",
+            statement.minimizing.span,
+            hint=f"write `learn M : key -> value minimizing {value.name}`",
+        )
         return None
     value = ev.as_operand(value, inner, statement.minimizing)
     if isinstance(value, Poison):
         return None
     if not isinstance(value, Ref) or value.shape or value.dtype != "real":
         shown = f"has the shape {list(map(int, value.shape))}" if isinstance(value, Ref) else "is a fixed number"
-        scope.context.report("NL301", f"an objective is one number per tick (and head), and this {shown}",
-                             statement.minimizing.span, hint="`sum(…)` it")  # fmt: skip
+        scope.context.report(
+            "NL301",
+            f"an objective is one number per tick (and head), and this {shown}",
+            statement.minimizing.span,
+            hint="`sum(…)` it",
+        )
         return None
     result = builder.capture(value).id
     return builder.body((result,), keys_of(builder))
@@ -287,19 +320,22 @@ def _condition(statement: tree.Learn, handles: tuple[Handle, ...], scope: Scope)
     if isinstance(value, Poison):
         return POISON
     if not isinstance(value, Ref) or value.dtype != "bool":
-        return scope.context.report("NL203", "`when` needs a condition, one truth value per tick (and head)",
-                                    statement.when.span, hint="compare something: `when norm > 1`")  # fmt: skip
+        return scope.context.report(
+            "NL203",
+            "`when` needs a condition, one truth value per tick (and head)",
+            statement.when.span,
+            hint="compare something: `when norm > 1`",
+        )
     heads = handles[0].heads if handles else 0
     value = rules.per_head(value, heads, scope, statement.when.span)
     if isinstance(value, Ref) and (value.shape or value.heads not in (0, heads)):
-        return scope.context.report("NL303", "`when` needs one truth value per tick, or one per head of the memory",
-                                    statement.when.span)  # fmt: skip
+        return scope.context.report(
+            "NL303", "`when` needs one truth value per tick, or one per head of the memory", statement.when.span
+        )
     return scope.builder.capture(value) if isinstance(value, Ref) else value
 
 
-def _weights(
-    statement: tree.Learn, handles: tuple[Handle, ...], scope: Scope
-) -> tuple[str | Scalar, ...] | None:
+def _weights(statement: tree.Learn, handles: tuple[Handle, ...], scope: Scope) -> tuple[str | Scalar, ...] | None:
     """`weighted e`: one factor for all, or a list with one per memory."""
     if statement.weighted is None:
         return ()
@@ -312,8 +348,9 @@ def _weights(
     for expr, handle in zip(listed, handles, strict=True):
         value = ev.operand_of(expr, scope)
         if isinstance(value, Ref):
-            value = rules.rate(value, [(handle.path, leaf, handle.heads) for leaf in handle.leaves.values()], scope,
-                               expr.span)  # fmt: skip
+            value = rules.rate(
+                value, [(handle.path, leaf, handle.heads) for leaf in handle.leaves.values()], scope, expr.span
+            )
         if isinstance(value, Poison):
             return None
         factors.append(scope.builder.capture(value).id if isinstance(value, Ref) else value)
@@ -328,9 +365,9 @@ def _over_weight(clause: tree.Over, count: int, handles: tuple[Handle, ...], sco
         if value.shape != (count,):
             value = rules.per_head(value, heads, scope, clause.weight.span)
         if isinstance(value, Ref) and (value.shape not in ((), (count,)) or value.heads not in (0, heads)):
-            return scope.context.report("NL306", f"`over last {count}` takes one weight per pair, or {count} by age",
-                                        clause.weight.span)  # fmt: skip
+            return scope.context.report(
+                "NL306", f"`over last {count}` takes one weight per pair, or {count} by age", clause.weight.span
+            )
     if isinstance(value, Poison):
         return POISON
     return scope.builder.capture(value).id if isinstance(value, Ref) else value
-

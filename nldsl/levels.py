@@ -46,7 +46,9 @@ def feeding(tick: Body, bodies: Mapping[str, Body], loss: str) -> Feeding:
 Fresh = frozenset[str]
 
 
-def _walk(body: Body, bodies: Mapping[str, Body], found: Feeding, given: Mapping[str, Fresh], prefix: str) -> dict[str, Fresh]:
+def _walk(
+    body: Body, bodies: Mapping[str, Body], found: Feeding, given: Mapping[str, Fresh], prefix: str
+) -> dict[str, Fresh]:
     """For every stream the memories whose value of after this tick's write it uses; notes who feeds whom."""
     fresh: dict[str, Fresh] = dict(given)
     hold = held(body.records)
@@ -78,9 +80,13 @@ def _walk(body: Body, bodies: Mapping[str, Body], found: Feeding, given: Mapping
 
 
 def _serve(
-    learn: Objective, uses: Fresh, bodies: Mapping[str, Body], found: Feeding, prefix: str = "",
+    learn: Objective,
+    uses: Fresh,
+    bodies: Mapping[str, Body],
+    found: Feeding,
+    prefix: str = "",
     of: object = None,
-) -> None:  # fmt: skip
+) -> None:
     """One learn's write: what it uses feeds its memories, and what is inside its rules lies between."""
     feeding_rule = uses
     for rule in (learn.optimizer, learn.retention):

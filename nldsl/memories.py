@@ -38,8 +38,12 @@ def declare(statement: tree.MemoryDecl, scope: Scope) -> None:
             case Poison():
                 handle.broken = True
             case _:
-                scope.context.report("NL107", f"a memory is made of nets, not of {describe(value)}", statement.net.span,
-                                     hint="for example `memory M = mlp(dim)`, or `attention()`")  # fmt: skip
+                scope.context.report(
+                    "NL107",
+                    f"a memory is made of nets, not of {describe(value)}",
+                    statement.net.span,
+                    hint="for example `memory M = mlp(dim)`, or `attention()`",
+                )
                 handle.broken = True
         if statement.start is not None:
             _start(handle, statement.start, scope)
@@ -51,8 +55,11 @@ def declare(statement: tree.MemoryDecl, scope: Scope) -> None:
 def declare_state(statement: tree.StateDecl, scope: Scope) -> None:
     """`state s[heads]: shape = start [reset …]`; in a rule over g the shape is g's unless it says otherwise."""
     if scope.handle is not None or scope.kind == "objective":
-        scope.context.report("NL107", "a net holds no state: what lasts from tick to tick belongs in a block or an "
-                             "optimizer", statement.span)  # fmt: skip
+        scope.context.report(
+            "NL107",
+            "a net holds no state: what lasts from tick to tick belongs in a block or an optimizer",
+            statement.span,
+        )
         return
     handle = _handle(statement.target, scope, statement.span)
     handle.form, handle.start = "state", "constant"
@@ -68,8 +75,12 @@ def declare_state(statement: tree.StateDecl, scope: Scope) -> None:
     if isinstance(start, Poison) or isinstance(shape, Poison):
         handle.broken, shape = True, ()
     elif not isinstance(start, int | float) and not hasattr(start, "denominator"):
-        scope.context.report("NL203", f"a state starts at a number, not at {describe(start)}", statement.start.span,
-                             hint="`zeros`, `ones` or a number; a start that is learned belongs to a `memory`")  # fmt: skip
+        scope.context.report(
+            "NL203",
+            f"a state starts at a number, not at {describe(start)}",
+            statement.start.span,
+            hint="`zeros`, `ones` or a number; a start that is learned belongs to a `memory`",
+        )
         handle.broken, start = True, 0
     if not handle.broken:
         handle.leaves["value"] = Leaf("value", shape, ("constant", start), statement.target.span)
@@ -116,8 +127,12 @@ def reset(handle: Handle, clause: tree.Reset | None, scope: Scope) -> None:
         if isinstance(condition, Ref) and condition.dtype == "bool" and fits:
             handle.reset_when = scope.builder.capture(condition).id
         elif not isinstance(condition, Poison):
-            scope.context.report("NL203", "`reset when` needs a condition, one truth value per tick (and head)", clause.when.span,
-                                 hint="compare something: `reset when x > 0`")  # fmt: skip
+            scope.context.report(
+                "NL203",
+                "`reset when` needs a condition, one truth value per tick (and head)",
+                clause.when.span,
+                hint="compare something: `reset when x > 0`",
+            )
 
 
 def quantity(clause: tree.Quantity, scope: Scope, units: tuple[str, ...]) -> tuple[int, str] | None:
@@ -125,8 +140,12 @@ def quantity(clause: tree.Quantity, scope: Scope, units: tuple[str, ...]) -> tup
     count = ev.size_of(clause.count, scope, f"a number of {clause.unit}s")
     if clause.unit not in units:
         legal = " or ".join(f"`{u}s`" for u in units)
-        scope.context.report("NL405", f"time is counted in {legal} here, not in `{clause.unit}s`", clause.span,
-                             alternatives=tuple(f"`{u}s`" for u in units))  # fmt: skip
+        scope.context.report(
+            "NL405",
+            f"time is counted in {legal} here, not in `{clause.unit}s`",
+            clause.span,
+            alternatives=tuple(f"`{u}s`" for u in units),
+        )
         return None
     return None if isinstance(count, Poison) else (int(count), clause.unit)
 
@@ -135,10 +154,14 @@ def register(handle: Handle, scope: Scope, span: Span) -> None:
     key = (handle.owner, handle.path)
     earlier = scope.context.handles.get(key)
     if earlier is not None:
-        scope.context.report("NL110", f"two things are named `{handle.path}`", span,
-                             second=(earlier.span, "the first"),
-                             hint="give one of them another name: `memory NAME = …`, a new stream's name in front "
-                             "(`NAME = x |> …`), or `repeat … as NAME`")  # fmt: skip
+        scope.context.report(
+            "NL110",
+            f"two things are named `{handle.path}`",
+            span,
+            second=(earlier.span, "the first"),
+            hint="give one of them another name: `memory NAME = …`, a new stream's name in front "
+            "(`NAME = x |> …`), or `repeat … as NAME`",
+        )
         return
     scope.context.handles[key] = handle
     handle.owner.records.append(handle)
@@ -178,9 +201,20 @@ def _recall(handle: Handle, streams: tuple[Operand, ...], scope: Scope, span: Sp
         return scope.context.report("NL107", "attention can't stand inside an objective or an optimizer", span)
     pair_sizes(handle, query.shape[0], handle.value_size or query.shape[0], scope, span)
     if not handle.key_size == query.shape[0]:
-        return scope.context.report("NL301", f"the query has {query.shape[0]} entries, the keys {handle.key_size}", span)
-    ref = Stream("", "recall", (scope.builder.capture(query).id,), (), (handle.value_size,), handle.heads,
-                 memory=handle.path, lag=query.lag, span=span)  # fmt: skip
+        return scope.context.report(
+            "NL301", f"the query has {query.shape[0]} entries, the keys {handle.key_size}", span
+        )
+    ref = Stream(
+        "",
+        "recall",
+        (scope.builder.capture(query).id,),
+        (),
+        (handle.value_size,),
+        handle.heads,
+        memory=handle.path,
+        lag=query.lag,
+        span=span,
+    )
     return scope.builder.add(ref)
 
 
@@ -217,8 +251,9 @@ def declare_param(statement: tree.ParamDecl, scope: Scope) -> None:
     """`param up: [d, 4 * d] = normal(d ^ -0.5)` in a net."""
     handle = scope.handle
     if handle is None:
-        scope.context.report("NL107", "`param` belongs in a net; a block keeps its weights in a `memory`",
-                             statement.span)  # fmt: skip
+        scope.context.report(
+            "NL107", "`param` belongs in a net; a block keeps its weights in a `memory`", statement.span
+        )
         return
     name = ".".join((*scope.leaf_path, statement.name + scope.suffix))
     shape = ev.shape_of(statement.shape, scope)
@@ -236,9 +271,12 @@ def declare_param(statement: tree.ParamDecl, scope: Scope) -> None:
             init = ("constant", handle.start_expr.value)
         handle.leaves[name] = Leaf(name, shape, init, statement.span)
     elif known.shape != shape:
-        scope.context.report("NL302", f"`{handle.path}.{name}` is {ev.text(statement.shape)}, and its uses give it two "
-                             "shapes", statement.span, values=(("first", str(list(map(int, known.shape)))),
-                             ("now", str(list(map(int, shape))))))  # fmt: skip
+        scope.context.report(
+            "NL302",
+            f"`{handle.path}.{name}` is {ev.text(statement.shape)}, and its uses give it two shapes",
+            statement.span,
+            values=(("first", str(list(map(int, known.shape)))), ("now", str(list(map(int, shape))))),
+        )
         scope.env[statement.name] = POISON
         return
     scope.env[statement.name] = ev.emit_weight(handle, name, mode(handle, scope), scope, statement.span)
@@ -253,8 +291,13 @@ def _init(expr: tree.Expr, scope: Scope) -> tuple[Any, ...] | None:
     if isinstance(expr, tree.Call) and isinstance(expr.function, tree.Name):
         name = expr.function.id
         if name not in _INITS:
-            scope.context.report("NL101", f"there is no start `{name}`", expr.function.span, hint=nearest(name, _INITS),
-                                 alternatives=("`normal(std)`", "`uniform(low, high)`", "`zeros`", "`ones`"))  # fmt: skip
+            scope.context.report(
+                "NL101",
+                f"there is no start `{name}`",
+                expr.function.span,
+                hint=nearest(name, _INITS),
+                alternatives=("`normal(std)`", "`uniform(low, high)`", "`zeros`", "`ones`"),
+            )
             return None
         numbers = [ev.number_of(a.value, scope, f"`{name}`'s argument") for a in expr.arguments]
         if any(isinstance(n, Poison) for n in numbers):
@@ -284,8 +327,9 @@ def weight_of(handle: Handle, scope: Scope, span: Span) -> Ref | Poison:
     name = handle.path.rpartition(".")[2]
     if handle.form == "attention" or len(handle.leaves) != 1:
         what = "attention" if handle.form == "attention" else f"made of {len(handle.leaves)} weights"
-        return scope.context.report("NL107", f"`{name}` is {what}, so its bare name is no matrix", span,
-                                    hint=f"read it: `{name}(x)`")  # fmt: skip
+        return scope.context.report(
+            "NL107", f"`{name}` is {what}, so its bare name is no matrix", span, hint=f"read it: `{name}(x)`"
+        )
     return ev.emit_weight(handle, next(iter(handle.leaves)), mode(handle, scope), scope, span)
 
 
@@ -301,8 +345,12 @@ def materialise(handle: Handle, scope: Scope, span: Span) -> bool:
     inner = scope.at(module=part.module, env=env)
     if any(isinstance(i, tree.Name) and i.id not in env for i in port.items):
         name = handle.path.rpartition(".")[2]
-        scope.context.report("NL108", f"`{name}` has no size yet: nothing has been read from it above", span,
-                             hint=f"move this below the first `{name}(…)`")  # fmt: skip
+        scope.context.report(
+            "NL108",
+            f"`{name}` has no size yet: nothing has been read from it above",
+            span,
+            hint=f"move this below the first `{name}(…)`",
+        )
         return False
     shape = ev.shape_of(port, inner)
     if isinstance(shape, Poison):
@@ -330,8 +378,11 @@ def start_bodies(handle: Handle) -> None:
         if isinstance(value, Poison):
             return
         if builder.captured or not isinstance(value, Ref):
-            scope.context.report("NL107", "a memory starts from `zeros`, from another memory, or from an expression of "
-                                 "`start`", expr.span)  # fmt: skip
+            scope.context.report(
+                "NL107",
+                "a memory starts from `zeros`, from another memory, or from an expression of `start`",
+                expr.span,
+            )
             return
         if tuple(value.shape) != tuple(leaf.shape) or value.heads not in (0, handle.heads):
             scope.context.report("NL302", f"the start of `{handle.path}.{leaf.name}` has not its shape", expr.span)
@@ -350,12 +401,15 @@ def _other(handle: Handle, other: Handle, leaf: Leaf, scope: Scope, span: Span) 
         return POISON
     same = other.leaves.get(leaf.name)
     if same is None or other.heads != handle.heads:
-        return scope.context.report("NL302", f"`{handle.path}` can't start from `{other.path}`: their weights differ",
-                                    span, second=(other.span, "declared here"))  # fmt: skip
+        return scope.context.report(
+            "NL302",
+            f"`{handle.path}` can't start from `{other.path}`: their weights differ",
+            span,
+            second=(other.span, "declared here"),
+        )
     ref = ev.emit_weight(replace_owner(other, scope.builder), leaf.name, "running", scope, span)
     return ref
 
 
 def replace_owner(handle: Handle, builder: Builder) -> Handle:
     return replace(handle, owner=builder)
-

@@ -119,8 +119,13 @@ class Linker:
             local = item.alias or item.name
             if module.exported(item.name) is None and item.name not in module.definitions:
                 own = [*module.definitions, *module.imported]
-                self._report("NL106", f"`{dotted}` defines no `{item.name}`", item.span, hint=nearest(item.name, own),
-                             alternatives=tuple(f"`{n}`" for n in own))  # fmt: skip
+                self._report(
+                    "NL106",
+                    f"`{dotted}` defines no `{item.name}`",
+                    item.span,
+                    hint=nearest(item.name, own),
+                    alternatives=tuple(f"`{n}`" for n in own),
+                )
             elif local in scope.definitions or local in scope.imported:
                 earlier = scope.definitions.get(local)
                 self._twice(tree.Name(local, span=item.span), earlier.name.span if earlier else NOWHERE)
@@ -130,8 +135,9 @@ class Linker:
     def _find(self, statement: tree.Import, folder: Path) -> Path | None:
         parts = statement.module
         if any(not part or part == ".." for part in parts):
-            self._report("NL104", "an import names a module beside the program or in the library, never a path",
-                         statement.span)  # fmt: skip
+            self._report(
+                "NL104", "an import names a module beside the program or in the library, never a path", statement.span
+            )
             return None
         tried = [folder.joinpath(*parts).with_suffix(".nl")]
         if parts[0] == "std":
@@ -142,8 +148,13 @@ class Linker:
         shelf = [f"std.{p.stem}" for p in sorted(library().glob("*.nl")) if p.stem != "prelude"]
         beside = [p.stem for p in sorted(folder.glob("*.nl"))] if folder.is_dir() else []
         dotted = ".".join(parts)
-        self._report("NL103", f"there is no module `{dotted}`", statement.span, hint=nearest(dotted, shelf + beside),
-                     alternatives=tuple(f"`{n}`" for n in shelf))  # fmt: skip
+        self._report(
+            "NL103",
+            f"there is no module `{dotted}`",
+            statement.span,
+            hint=nearest(dotted, shelf + beside),
+            alternatives=tuple(f"`{n}`" for n in shelf),
+        )
         return None
 
     def _at(self, path: Path, name: str, span: Span) -> ModuleScope | None:
@@ -151,8 +162,12 @@ class Linker:
         opened = [p for _, p in self._open]
         if key in opened:
             cycle = [n for n, _ in self._open[opened.index(key) :]] + [name]
-            self._report("NL105", "these modules import one another: " + " -> ".join(f"`{n}`" for n in cycle), span,
-                         hint="move what both need into a third module")  # fmt: skip
+            self._report(
+                "NL105",
+                "these modules import one another: " + " -> ".join(f"`{n}`" for n in cycle),
+                span,
+                hint="move what both need into a third module",
+            )
             return None
         if key not in self._loaded:
             self._loaded[key] = None
@@ -161,9 +176,14 @@ class Linker:
 
     def _twice(self, name: tree.Name, first: Span) -> None:
         self.findings.add(
-            Diagnostic("NL102", f"`{name.id}` is defined twice", name.span, second=(first, "first defined here"),
-                       hint="rename one of them")
-        )  # fmt: skip
+            Diagnostic(
+                "NL102",
+                f"`{name.id}` is defined twice",
+                name.span,
+                second=(first, "first defined here"),
+                hint="rename one of them",
+            )
+        )
 
     def _report(self, code: str, message: str, span: Span, hint: str = "", alternatives: tuple[str, ...] = ()) -> None:
         self.findings.add(Diagnostic(code, message, span, hint=hint, alternatives=alternatives))

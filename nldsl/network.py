@@ -29,9 +29,15 @@ Edge = tuple[str, str, str, str, bool]  # from, to, kind, transfer, flow
 
 
 def level_graph(
-    program: str, kind: str, hyper: Sequence[tuple[str, Any]], tick: Body, bodies: Mapping[str, Body], loss: str,
-    outs: Sequence[Port], level_names: Sequence[tuple[str, Period]],
-) -> LevelGraph:  # fmt: skip
+    program: str,
+    kind: str,
+    hyper: Sequence[tuple[str, Any]],
+    tick: Body,
+    bodies: Mapping[str, Body],
+    loss: str,
+    outs: Sequence[Port],
+    level_names: Sequence[tuple[str, Period]],
+) -> LevelGraph:
     """Body, rules -> LevelGraph, clocks and levels filled in."""
     graph = LevelGraph()
     graph.program, graph.kind, graph.hyper, graph.loss = program, kind, tuple(hyper), loss
@@ -100,9 +106,9 @@ def _inner(graph: LevelGraph, learn: str, name: str) -> Memory | None:
 def _edges(graph: LevelGraph) -> Iterator[Edge]:
     ports = {p.id: port_node(p) for p in graph.tick.inputs}
     hold = held(graph.tick.records)
-    running = {
-        m for r in graph.objectives if r.every.unit != "step" for m in r.memories
-    } | {s.memory for s in graph.records(Stream) if s.op == "assign"}  # fmt: skip
+    running = {m for r in graph.objectives if r.every.unit != "step" for m in r.memories} | {
+        s.memory for s in graph.records(Stream) if s.op == "assign"
+    }
 
     def at(stream: str) -> str:
         return ports.get(stream, stream)

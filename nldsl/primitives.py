@@ -159,7 +159,9 @@ def _entropy(logits: Shape, ids: Shape) -> Shape:
 
 def _conv(x: Shape, kernel: Shape) -> Shape:
     if len(x) != 1 or len(kernel) != 2 or x != kernel[1:]:
-        raise ShapeError(f"`causal_conv` needs x [d] and a kernel [width, d], not {show_shape(x)}, {show_shape(kernel)}")
+        raise ShapeError(
+            f"`causal_conv` needs x [d] and a kernel [width, d], not {show_shape(x)}, {show_shape(kernel)}"
+        )
     return x
 
 
@@ -313,7 +315,9 @@ def _rows() -> list[Primitive]:
     each("and", "a b", lambda T, a, b: a & b, "a and b", dtype="bool", smooth=False, fold=lambda a, b: a and b)
     each("or", "a b", lambda T, a, b: a | b, "a or b", dtype="bool", smooth=False, fold=lambda a, b: a or b)
     each("not", "a", lambda T, a: ~a, "not a", dtype="bool", smooth=False, fold=operator.not_)
-    each("where", "condition a b", _where, "a where the condition holds, b elsewhere", fold=lambda c, a, b: a if c else b)
+    each(
+        "where", "condition a b", _where, "a where the condition holds, b elsewhere", fold=lambda c, a, b: a if c else b
+    )
     for name, doc, fold in (
         ("exp", "e^x", math.exp),
         ("log", "the natural logarithm", math.log),
@@ -338,8 +342,13 @@ def _rows() -> list[Primitive]:
         each(name, "x", lambda T, x, n=name: getattr(T, n)(x), doc, smooth=False, fold=fold)
     each("minimum", "a b", lambda T, a, b: _pick(T, a, b, T.minimum), "the smaller of two, entry by entry", fold=min)
     each("maximum", "a b", lambda T, a, b: _pick(T, a, b, T.maximum), "the larger of two, entry by entry", fold=max)
-    each("clamp", "x low high", lambda T, x, low, high: _pick(T, _pick(T, x, low, T.maximum), high, T.minimum),
-         "x kept between low and high", fold=lambda x, low, high: min(max(x, low), high))  # fmt: skip
+    each(
+        "clamp",
+        "x low high",
+        lambda T, x, low, high: _pick(T, _pick(T, x, low, T.maximum), high, T.minimum),
+        "x kept between low and high",
+        fold=lambda x, low, high: min(max(x, low), high),
+    )
     each("data", "x", lambda T, x: x, "x, blocking the inner gradient", dtype="same")
     each("stop", "x", lambda T, x: x.detach(), "x, blocking every gradient", dtype="same", smooth=False)
 
@@ -352,8 +361,14 @@ def _rows() -> list[Primitive]:
     row("outer", "a b", _outer, lambda T, c, a, b: a.unsqueeze(-1) * b.unsqueeze(-2), "the matrix of a[i] * b[j]")
     row("transpose", "x", lambda x: _matrix(x)[::-1], lambda T, c, x: x.mT, "rows and columns exchanged")
     row("concat", "xs*", _concat, _t_concat, "joined along the last axis")
-    row("slice", "x", _slice, lambda T, c, x: x[..., c.attrs["start"] : c.attrs["stop"]],
-        "entries start to stop (exclusive) of the last axis", attrs={"start": ..., "stop": ...})  # fmt: skip
+    row(
+        "slice",
+        "x",
+        _slice,
+        lambda T, c, x: x[..., c.attrs["start"] : c.attrs["stop"]],
+        "entries start to stop (exclusive) of the last axis",
+        attrs={"start": ..., "stop": ...},
+    )
     row("reshape", "x", _reshape, _t_reshape, "the same entries in another shape", attrs={"shape": ...})
     row("split", "x", _split, _t_split, "the last axis cut into heads", attrs={"heads": ...})
     row("merge", "x", _merge, _t_merge, "the heads joined along the last axis")
@@ -361,11 +376,24 @@ def _rows() -> list[Primitive]:
     row("zeros", "", lambda shape: shape, _t_fill(0.0), "zeros of a shape", attrs={"shape": ...})
     row("ones", "", lambda shape: shape, _t_fill(1.0), "ones of a shape", attrs={"shape": ...})
     row("take", "table ids", _take, _t_take, "the row of a table at an index")
-    row("one_hot", "ids", lambda ids, n: (n,), lambda T, c, i: T.nn.functional.one_hot(i.long(), c.attrs["n"]).to(c.dtype),
-        "1 at the index, 0 elsewhere", attrs={"n": ...}, smooth=False)  # fmt: skip
+    row(
+        "one_hot",
+        "ids",
+        lambda ids, n: (n,),
+        lambda T, c, i: T.nn.functional.one_hot(i.long(), c.attrs["n"]).to(c.dtype),
+        "1 at the index, 0 elsewhere",
+        attrs={"n": ...},
+        smooth=False,
+    )
     row("cross_entropy", "logits ids", _entropy, _t_entropy, "minus the log probability of an index, in nats")
-    row("orthogonal", "g", lambda g, rounds: _matrix(g), _t_orthogonal,
-        "the nearest orthogonal matrix, by Newton-Schulz (Muon)", attrs={"rounds": 5})  # fmt: skip
+    row(
+        "orthogonal",
+        "g",
+        lambda g, rounds: _matrix(g),
+        _t_orthogonal,
+        "the nearest orthogonal matrix, by Newton-Schulz (Muon)",
+        attrs={"rounds": 5},
+    )
     row("rope", "x position", _rope, _t_rope, "rotary position embedding", attrs={"base": 10000})
     row("causal_conv", "x kernel", _conv, None, "depthwise convolution along time; zeros before the start", state=True)
     row("tick", "", lambda: (), None, "the number of this tick, from 0", smooth=False)
@@ -408,9 +436,22 @@ _FOLDS: dict[str, Callable[[Any], Any]] = {
 PRIMITIVES: dict[str, Primitive] = {p.name: p for p in _rows()}
 
 OPERATORS = {
-    "+": "add", "-": "sub", "*": "mul", "/": "div", "%": "mod", "^": "pow", "@": "matmul", "<": "lt", "<=": "le",
-    ">": "gt", ">=": "ge", "==": "eq", "!=": "ne", "and": "and", "or": "or",
-}  # fmt: skip
+    "+": "add",
+    "-": "sub",
+    "*": "mul",
+    "/": "div",
+    "%": "mod",
+    "^": "pow",
+    "@": "matmul",
+    "<": "lt",
+    "<=": "le",
+    ">": "gt",
+    ">=": "ge",
+    "==": "eq",
+    "!=": "ne",
+    "and": "and",
+    "or": "or",
+}
 
 # Names a text may use that are no row: numbers about a value, and a memory form.
 INSPECTORS = ("rank", "shape", "width", "total_norm")

@@ -80,12 +80,20 @@ def entry(module: ModuleScope, name: str, findings: Findings) -> Function | None
         if name in whole:
             return Function(whole[name], module)
         found = module.definitions.get(name)
-        why = f"`{name}` is {'an' if found and found.kind[0] in 'aeiou' else 'a'} {found.kind}" if found else (
-            f"`{module.file}` defines no `{name}`")  # fmt: skip
+        why = (
+            f"`{name}` is {'an' if found and found.kind[0] in 'aeiou' else 'a'} {found.kind}"
+            if found
+            else (f"`{module.file}` defines no `{name}`")
+        )
         findings.add(
-            Diagnostic("NL109", f"{why}; a program is a model or a block", found.name.span if found else
-                       module.module.span, hint=nearest(name, whole), alternatives=tuple(f"`{n}`" for n in whole))
-        )  # fmt: skip
+            Diagnostic(
+                "NL109",
+                f"{why}; a program is a model or a block",
+                found.name.span if found else module.module.span,
+                hint=nearest(name, whole),
+                alternatives=tuple(f"`{n}`" for n in whole),
+            )
+        )
         return None
     models = [d for d in whole.values() if d.kind == "model"]
     ready = [d for d in whole.values() if all(p.default is not None for p in d.parameters)]

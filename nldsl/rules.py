@@ -47,7 +47,12 @@ def _key_size(body: Any, key: str) -> Shape:
 
 
 def _rule(
-    kind: str, expr: tree.Expr | None, learned: Objective, targets: Sequence[Target], keys: dict[Any, Shape], scope: Scope
+    kind: str,
+    expr: tree.Expr | None,
+    learned: Objective,
+    targets: Sequence[Target],
+    keys: dict[Any, Shape],
+    scope: Scope,
 ) -> Rule | None:
     assert expr is not None
     function = _function(kind, expr, scope, learned)
@@ -106,9 +111,16 @@ def _function(kind: str, expr: tree.Expr, scope: Scope, learned: Objective) -> F
 
 
 def _body(
-    kind: str, function: Function, env: dict[str, Value], memory: str, leaf: Leaf, learned: Objective,
-    keys: dict[Any, Shape], scope: Scope, expr: tree.Expr,
-) -> str | None:  # fmt: skip
+    kind: str,
+    function: Function,
+    env: dict[str, Value],
+    memory: str,
+    leaf: Leaf,
+    learned: Objective,
+    keys: dict[Any, Shape],
+    scope: Scope,
+    expr: tree.Expr,
+) -> str | None:
     """The name of the rule's body for weights of this shape, built once."""
     definition, context = function.definition, scope.context
     key = keys.get((memory, leaf.name))
@@ -128,9 +140,21 @@ def _body(
     context.bodies[name] = None
     inner_context = replace(context, findings=findings, handles={}, stars=[], learned=[])
     inside = scope.at(context=inner_context).deeper(
-        definition, expr.span, module=function.module, builder=builder, env={}, path=(), unit="update", kind="rule",
-        handle=None, teaching=None, running=None, window=None, tick=None, via_self=False,
-    )  # fmt: skip
+        definition,
+        expr.span,
+        module=function.module,
+        builder=builder,
+        env={},
+        path=(),
+        unit="update",
+        kind="rule",
+        handle=None,
+        teaching=None,
+        running=None,
+        window=None,
+        tick=None,
+        via_self=False,
+    )
     result = _run(kind, function, env, leaf, key, scope, inside, builder)
     context.findings.extend(findings.items)
     context.memo[memo] = None
@@ -138,8 +162,12 @@ def _body(
         return None
     fits = _fits(result.shape, leaf.shape)
     if not fits:
-        context.report("NL306", f"`{function.name}` gives {show_shape(result.shape)} for `{memory}.{leaf.name}`, which is "
-                       f"{show_shape(leaf.shape)}", expr.span)  # fmt: skip
+        context.report(
+            "NL306",
+            f"`{function.name}` gives {show_shape(result.shape)} for `{memory}.{leaf.name}`, which is "
+            f"{show_shape(leaf.shape)}",
+            expr.span,
+        )
         return None
     for handle in inner_context.handles.values():
         handle.owner = builder
@@ -149,9 +177,15 @@ def _body(
 
 
 def _run(
-    kind: str, function: Function, env: dict[str, Value], leaf: Leaf, key: Shape | None, outer: Scope, inside: Scope,
+    kind: str,
+    function: Function,
+    env: dict[str, Value],
+    leaf: Leaf,
+    key: Shape | None,
+    outer: Scope,
+    inside: Scope,
     builder: Builder,
-) -> Ref | None:  # fmt: skip
+) -> Ref | None:
     definition = function.definition
     number = 0
     for name, value in env.items():
@@ -169,8 +203,12 @@ def _run(
             inside.env[name] = value
     for port in definition.ports:
         if port.name not in ROLES[kind]:
-            inside.context.report("NL107", f"{'an' if kind == 'optimizer' else 'a'} {kind} is over "
-                                  f"{', '.join(f'`{r}`' for r in ROLES[kind])}; there is no `{port.name}`", port.span)  # fmt: skip
+            inside.context.report(
+                "NL107",
+                f"{'an' if kind == 'optimizer' else 'a'} {kind} is over "
+                f"{', '.join(f'`{r}`' for r in ROLES[kind])}; there is no `{port.name}`",
+                port.span,
+            )
             return None
         shape = (key or ()) if port.name == "key" else leaf.shape
         stream = builder.port(port.name, shape)
@@ -202,8 +240,13 @@ def _key_given(
         why = f"`{memory}.{leaf.name}` is not used exactly once as `x @ {leaf.name}` in this objective"
         hint = "a rule with a key is for matrices; write a bias as `ones(1) @ b`"
     if why:
-        scope.context.report("NL304", f"`{function.name}` needs the key of its weight, and {why}", expr.span,
-                             second=(port.span, "asked for here"), hint=hint)  # fmt: skip
+        scope.context.report(
+            "NL304",
+            f"`{function.name}` needs the key of its weight, and {why}",
+            expr.span,
+            second=(port.span, "asked for here"),
+            hint=hint,
+        )
     return not why
 
 
@@ -231,14 +274,21 @@ def rate(value: Ref, targets: Sequence[Target], scope: Scope, span: Span, what: 
     if isinstance(fitted, Poison):
         return POISON
     if fitted.heads and fitted.heads != heads:
-        scope.context.report("NL303", f"{what} has {fitted.heads} heads, and what learns by it "
-                             f"{'has ' + str(heads) if heads else 'has none'}", span)  # fmt: skip
+        scope.context.report(
+            "NL303",
+            f"{what} has {fitted.heads} heads, and what learns by it {'has ' + str(heads) if heads else 'has none'}",
+            span,
+        )
         return POISON
     for memory, leaf, _ in targets:
         if not _fits(fitted.shape, leaf.shape):
-            scope.context.report("NL306", f"{what} is {show_shape(fitted.shape)}, and does not broadcast on "
-                                 f"`{memory}.{leaf.name}`, which is {show_shape(leaf.shape)}", span,
-                                 hint="one number per head, [n] on the output axis, or [n, 1] on the input axis")  # fmt: skip
+            scope.context.report(
+                "NL306",
+                f"{what} is {show_shape(fitted.shape)}, and does not broadcast on "
+                f"`{memory}.{leaf.name}`, which is {show_shape(leaf.shape)}",
+                span,
+                hint="one number per head, [n] on the output axis, or [n, 1] on the input axis",
+            )
             return POISON
     return fitted
 

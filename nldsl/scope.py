@@ -102,9 +102,10 @@ class Scope:
         """The inside of an applied definition."""
         if self.depth + 1 > MAX_DEPTH:
             raise TooLarge(
-                Diagnostic("NL802", f"definitions are applied more than {MAX_DEPTH} deep", span,
-                           hint="use `repeat` for copies")
-            )  # fmt: skip
+                Diagnostic(
+                    "NL802", f"definitions are applied more than {MAX_DEPTH} deep", span, hint="use `repeat` for copies"
+                )
+            )
         fresh: dict[str, Any] = {"prefix": "", "suffix": "", "used": {}, "binders": {}, "depth": self.depth + 1}
         return replace(self, definition=definition, **(fresh | changes))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nldsl import learning, memories, tree
 from nldsl import evaluate as ev
+from nldsl import learning, memories, tree
 from nldsl.graph import Period, Stream
 from nldsl.primitives import ShapeError, broadcast, show_shape
 from nldsl.scope import Scope, Window, suffix_of
@@ -26,8 +26,9 @@ def block(body: Iterable[tree.Statement], scope: Scope) -> list[Value] | None:
     results: list[Value] | None = None
     for statement in body:
         if results is not None:
-            scope.context.report("NL206", "nothing runs after `return`", statement.span,
-                                 hint="move `return` to the end")  # fmt: skip
+            scope.context.report(
+                "NL206", "nothing runs after `return`", statement.span, hint="move `return` to the end"
+            )
             break
         results = _statement(statement, scope.at(prefix="", used={}))
     return results
@@ -86,9 +87,13 @@ def _assign(statement: tree.Assign, scope: Scope) -> None:
         elif isinstance(item, Handle):
             scope.env[name.id] = ev.as_operand(item, scope, statement.value)
         elif isinstance(scope.env.get(name.id), Handle):
-            scope.context.report("NL102", f"`{name.id}` is a memory; a stream needs another name", name.span,
-                                 second=(scope.env[name.id].span, "declared here"),  # type: ignore[union-attr]
-                                 hint=f"`{name.id} <- …` writes the memory")  # fmt: skip
+            scope.context.report(
+                "NL102",
+                f"`{name.id}` is a memory; a stream needs another name",
+                name.span,
+                second=(scope.env[name.id].span, "declared here"),  # type: ignore[union-attr]
+                hint=f"`{name.id} <- …` writes the memory",
+            )
         else:
             scope.env[name.id] = item
             _remember(item, name.id, scope)
@@ -105,19 +110,32 @@ def _remember(value: Any, name: str, scope: Scope) -> None:
 def _loss(statement: tree.Assign, scope: Scope) -> None:
     context, span = scope.context, statement.names[0].span
     if scope.definition.kind != "model" or scope.depth:
-        context.report("NL111", "only a model has a `loss`", span,
-                       hint="return what the loss needs, and assign `loss` in the model")  # fmt: skip
+        context.report(
+            "NL111",
+            "only a model has a `loss`",
+            span,
+            hint="return what the loss needs, and assign `loss` in the model",
+        )
         return
     if context.loss_span is not None:
-        context.report("NL111", "a model has one `loss`", span, second=(context.loss_span, "the first"),
-                       hint="add the terms in one assignment")  # fmt: skip
+        context.report(
+            "NL111",
+            "a model has one `loss`",
+            span,
+            second=(context.loss_span, "the first"),
+            hint="add the terms in one assignment",
+        )
         return
     context.loss_span = span
     value = ev.operand_of(statement.value, scope.at(prefix="loss"))
     if isinstance(value, Ref) and (value.shape or value.heads or value.dtype != "real"):
         heads = f" and {value.heads} heads" if value.heads else ""
-        context.report("NL301", f"`loss` is one number per tick, and this has the shape {show_shape(value.shape)}{heads}",
-                       statement.value.span, hint="`sum(…)` or `mean(…)` it")  # fmt: skip
+        context.report(
+            "NL301",
+            f"`loss` is one number per tick, and this has the shape {show_shape(value.shape)}{heads}",
+            statement.value.span,
+            hint="`sum(…)` or `mean(…)` it",
+        )
     elif isinstance(value, Ref):
         context.loss = value
         _remember(value, "loss", scope)
@@ -132,8 +150,12 @@ def _write(statement: tree.Write, scope: Scope) -> None:
         return
     if not isinstance(target, Handle) or target.form == "attention":
         found = describe(target) if target is not None else "unknown"
-        scope.context.report("NL107", f"`<-` writes a memory or a state, and `{statement.target.id}` is {found}",
-                             statement.target.span, hint="a stream is bound with `=`; for `a < -b` leave a space")  # fmt: skip
+        scope.context.report(
+            "NL107",
+            f"`<-` writes a memory or a state, and `{statement.target.id}` is {found}",
+            statement.target.span,
+            hint="a stream is bound with `=`; for `a < -b` leave a space",
+        )
         return
     period = (1, scope.unit)
     if statement.every is not None:
@@ -156,17 +178,32 @@ def _write(statement: tree.Write, scope: Scope) -> None:
                 fits = False
             if not fits:
                 heads = f" and {value.heads} heads" if value.heads else ""
-                scope.context.report("NL302", f"`{statement.target.id}` is {show_shape(leaf.shape)}, and what is written "
-                                     f"is {show_shape(value.shape)}{heads}", statement.value.span,
-                                     second=(leaf.span, "declared here"))  # fmt: skip
+                scope.context.report(
+                    "NL302",
+                    f"`{statement.target.id}` is {show_shape(leaf.shape)}, and what is written "
+                    f"is {show_shape(value.shape)}{heads}",
+                    statement.value.span,
+                    second=(leaf.span, "declared here"),
+                )
                 return
             value = scope.builder.capture(value)
         args = (value.id if isinstance(value, Ref) else value,)
         lag = value.lag if isinstance(value, Ref) else 0
         scope.builder.add(
-            Stream("", "assign", args, (), leaf.shape, target.heads, memory=target.path, leaf=leaf.name,
-                   every=period[0], lag=lag, span=statement.span)
-        )  # fmt: skip
+            Stream(
+                "",
+                "assign",
+                args,
+                (),
+                leaf.shape,
+                target.heads,
+                memory=target.path,
+                leaf=leaf.name,
+                every=period[0],
+                lag=lag,
+                span=statement.span,
+            )
+        )
 
 
 def _level(statement: tree.LevelDecl, scope: Scope) -> None:
@@ -175,8 +212,12 @@ def _level(statement: tree.LevelDecl, scope: Scope) -> None:
         return
     context, period = scope.context, Period(*counted)
     if context.level_names.setdefault(statement.name, period) != period:
-        context.report("NL601", f"`{statement.name}` already names the level {context.level_names[statement.name]}",
-                       statement.span, second=(context.level_spans[statement.name], "named here"))  # fmt: skip
+        context.report(
+            "NL601",
+            f"`{statement.name}` already names the level {context.level_names[statement.name]}",
+            statement.span,
+            second=(context.level_spans[statement.name], "named here"),
+        )
     context.level_spans.setdefault(statement.name, statement.span)
 
 
@@ -200,8 +241,12 @@ def _for(statement: tree.For, scope: Scope) -> list[Value] | None:
     if isinstance(values, Poison):
         return None
     if not isinstance(values, list):
-        scope.context.report("NL203", f"`for` runs over a list, not over {describe(values)}", statement.values.span,
-                             hint="for example `for p in [16, 64]`; `repeat 4 { … }` makes copies")  # fmt: skip
+        scope.context.report(
+            "NL203",
+            f"`for` runs over a list, not over {describe(values)}",
+            statement.values.span,
+            hint="for example `for p in [16, 64]`; `repeat 4 { … }` makes copies",
+        )
         return None
     for value in values:
         scope.context.budget.record(statement.span)
@@ -218,8 +263,11 @@ def _if(statement: tree.If, scope: Scope) -> list[Value] | None:
     if isinstance(condition, Poison):
         return None
     if not isinstance(condition, bool):
-        scope.context.report("NL203", f"`if` needs a condition known before the program runs, not {describe(condition)}",
-                             statement.condition.span, hint="`where(c, a, b)` chooses tick by tick")  # fmt: skip
+        scope.context.report(
+            "NL203",
+            f"`if` needs a condition known before the program runs, not {describe(condition)}",
+            statement.condition.span,
+            hint="`where(c, a, b)` chooses tick by tick",
+        )
         return None
     return block(statement.then if condition else statement.otherwise, scope)
-

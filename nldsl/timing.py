@@ -28,7 +28,9 @@ def _one(name: str, first: First, arguments: Arguments, scope: Scope, span: Span
 def _self(first: First, arguments: Arguments, scope: Scope, span: Span) -> Value:
     teaching = scope.teaching
     if teaching is None or teaching.handle is None:
-        return scope.context.report("NL107", "`self` is the memory that a `learn` teaches; it has no meaning here", span)
+        return scope.context.report(
+            "NL107", "`self` is the memory that a `learn` teaches; it has no meaning here", span
+        )
     streams = (*first, *(ev.operand_of(a.value, scope) for a in arguments))
     if any(isinstance(s, Poison) for s in streams):
         return POISON
@@ -61,9 +63,13 @@ def _shift(ref: Ref, scope: Scope, span: Span) -> Ref | Poison:
         return scope.context.report("NL503", "`next` looks one tick ahead, and this would be two", span)
     if stream.op in ("weight", "recall", "tick") or PRIMITIVES[stream.op].state:
         why = f"reads `{stream.memory}`" if stream.memory else f"uses `{stream.op}`"
-        return scope.context.report("NL503", f"`next` of a stream that {why}: its next value is not known yet", span,
-                                    second=(stream.span, "here"),
-                                    hint="take `next` of an input, and compute from that")  # fmt: skip
+        return scope.context.report(
+            "NL503",
+            f"`next` of a stream that {why}: its next value is not known yet",
+            span,
+            second=(stream.span, "here"),
+            hint="take `next` of an input, and compute from that",
+        )
     args: list[Any] = []
     for arg in stream.args:
         if isinstance(arg, str):
@@ -83,18 +89,31 @@ def _window(name: str) -> Callable[[First, Arguments, Scope, Span], Value]:
     def gather(first: First, arguments: Arguments, scope: Scope, span: Span) -> Value:
         window = scope.window
         if window is None:
-            return scope.context.report("NL402", f"`{name}` gathers for a slower clock, and nothing here is slower", span,
-                                        hint="use it in the arguments of a `learn … every N tokens`, or in "
-                                        "`M <- … every N tokens`")  # fmt: skip
+            return scope.context.report(
+                "NL402",
+                f"`{name}` gathers for a slower clock, and nothing here is slower",
+                span,
+                hint="use it in the arguments of a `learn … every N tokens`, or in `M <- … every N tokens`",
+            )
         value = _one(name, first, arguments, scope.at(window=None), span)
         if not isinstance(value, Ref):
             return value
         source = scope.builder.capture(value)
         when = (scope.builder.capture(window.when).id,) if window.when is not None else ()
         return scope.builder.add(
-            Stream("", name, (source.id, *when), (("serves", window.serves),), value.shape, value.heads, value.dtype,
-                   every=window.count, lag=value.lag, span=span)
-        )  # fmt: skip
+            Stream(
+                "",
+                name,
+                (source.id, *when),
+                (("serves", window.serves),),
+                value.shape,
+                value.heads,
+                value.dtype,
+                every=window.count,
+                lag=value.lag,
+                span=span,
+            )
+        )
 
     return gather
 
@@ -121,7 +140,9 @@ def _shape(first: First, arguments: Arguments, scope: Scope, span: Span) -> Valu
     axis = given[1] if len(given) == 2 else None
     if isinstance(value, Ref) and isinstance(axis, int) and -len(value.shape) <= axis < len(value.shape):
         return int(value.shape[axis])
-    return scope.context.report("NL201", "`shape(x)` is the list of a stream's sizes, `shape(x, axis)` one of them", span)
+    return scope.context.report(
+        "NL201", "`shape(x)` is the list of a stream's sizes, `shape(x, axis)` one of them", span
+    )
 
 
 def _total_norm(first: First, arguments: Arguments, scope: Scope, span: Span) -> Value:
@@ -129,8 +150,11 @@ def _total_norm(first: First, arguments: Arguments, scope: Scope, span: Span) ->
     if isinstance(value, Poison):
         return POISON
     if scope.kind != "rule" or not isinstance(value, Ref) or value.id != "g":
-        return scope.context.report("NL107", "`total_norm(g)` is the norm of all gradients of a learn: it belongs in an "
-                                    "optimizer over `g`", span)  # fmt: skip
+        return scope.context.report(
+            "NL107",
+            "`total_norm(g)` is the norm of all gradients of a learn: it belongs in an optimizer over `g`",
+            span,
+        )
     known = next((p for p in scope.builder.inputs if p.id == "total_norm"), None)
     return Ref("total_norm", (), 0, "real", 0, scope.builder) if known else scope.builder.port("total_norm", ())
 

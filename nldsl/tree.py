@@ -214,9 +214,7 @@ class Return(Node):
     values: tuple[Expr, ...]
 
 
-Statement = (
-    Assign | MemoryDecl | ParamDecl | StateDecl | Write | Learn | LevelDecl | Repeat | For | If | Return
-)
+Statement = Assign | MemoryDecl | ParamDecl | StateDecl | Write | Learn | LevelDecl | Repeat | For | If | Return
 
 
 # Definitions and modules

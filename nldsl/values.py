@@ -105,9 +105,20 @@ class Handle:
 
     def record(self) -> Memory:
         return Memory(
-            self.path, self.form, self.heads, tuple(self.leaves.values()), self.start, self.starts, self.reset_every,
-            self.reset_when, self.window, self.persistent, self.key_size, self.value_size, self.span,
-        )  # fmt: skip
+            self.path,
+            self.form,
+            self.heads,
+            tuple(self.leaves.values()),
+            self.start,
+            self.starts,
+            self.reset_every,
+            self.reset_when,
+            self.window,
+            self.persistent,
+            self.key_size,
+            self.value_size,
+            self.span,
+        )
 
 
 Value = Scalar | Ref | Function | Composition | AttentionForm | Builtin | Namespace | Handle | Poison | list[Any]

@@ -10,10 +10,7 @@ from nldsl.graph import Period
 
 # For each kind of learn, what is not allowed and why. "step" adds to the others on a step clock.
 FORBIDDEN: dict[str, dict[str, str]] = {
-    "pairs": {
-        word: "attention keeps its pairs as they are: its best fit is known in closed form"
-        for word in ("minimizing", "retaining", "by", "hold", "over", "weighted", "times", "through")
-    },
+    "pairs": dict.fromkeys(("minimizing", "retaining", "by", "hold", "over", "weighted", "times", "through"), "attention keeps its pairs as they are: its best fit is known in closed form"),
     "loss": {
         "over": "the loss is summed over the window already",
         "times": "the loss is known once per window",
@@ -69,7 +66,11 @@ def clauses(statement: tree.Learn, kind: str, period: Period | None, report: Rep
         if word not in seen:
             say("this `learn` has no " + f"`{word}`", statement.span, WAYS[word])
     if "every" not in seen and "at" not in seen:
-        say("this `learn` does not say how often", statement.span, "add `every token`, `every 16 tokens` or `every step`")
+        say(
+            "this `learn` does not say how often",
+            statement.span,
+            "add `every token`, `every 16 tokens` or `every step`",
+        )
     elif "every" in seen and "at" in seen:
         say("the period is said twice, by `every` and by `at`", seen["at"].span)
     _combinations(statement, kind, seen, say)
@@ -78,11 +79,16 @@ def clauses(statement: tree.Learn, kind: str, period: Period | None, report: Rep
 
 def _combinations(statement: tree.Learn, kind: str, seen: dict[str, tree.Name], say: Callable[..., None]) -> None:
     if "times" in seen and "hold" in seen:
-        say("`times` takes a new gradient for each update, and `hold` keeps them at one state", seen["times"].span,
-            second=(seen["hold"].span, "held here"))  # fmt: skip
+        say(
+            "`times` takes a new gradient for each update, and `hold` keeps them at one state",
+            seen["times"].span,
+            second=(seen["hold"].span, "held here"),
+        )
     if kind == "loss" and statement.hold is not None and statement.hold.what == "gradient":
-        say("`hold gradient` has no place here: the gradient of `loss` is taken at its segment's weights already",
-            seen["hold"].span)  # fmt: skip
+        say(
+            "`hold gradient` has no place here: the gradient of `loss` is taken at its segment's weights already",
+            seen["hold"].span,
+        )
     if kind == "loss" and statement.key is not None:
         say("a learn from `loss` has no key and value", statement.key.span)
     if kind == "pairs":

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from nldsl.compiler.interpreter import Interpreter
-from reference.worked import close, inputs_of, interpreter, numbers, put, run, stream
+from reference.worked import close, inputs_of, interpreter, numbers, put, run, stream, tensor
 
 
 def column(values: list[Any]) -> list[list[Any]]:
@@ -299,6 +299,82 @@ def test_outer_gradients_of_windows_and_holds(pace: str, value: F, slope: F) -> 
     check_slopes(machine, outs[0][0, 1, 0], M__w=slope)
 
 
+def test_outer_gradients_pass_a_false_tick_by() -> None:
+    """On a false tick the weights stand still, and so do their gradients: 1 - 1/4 from the first tick alone."""
+    machine = interpreter(
+        """
+        block Gated over k: [1], v: [1], gate: [] -> [1] {
+          memory M = matrix(1)
+          learn M : k -> v minimizing l2 by gd(0.25) every token when gate > 0
+          return M(ones(1))
+        }
+        """
+    )
+    put(machine, M__w=[[2]])
+    outs, _ = machine.run(inputs_of({"k": column([1, 2]), "v": column([1, 1]), "gate": [1, 0]}))
+    close(outs[0], [[[F(7, 4)], [F(7, 4)]]])
+    check_slopes(machine, outs[0][0, 1, 0], M__w=F(3, 4))
+
+
+def test_outer_gradients_reach_the_weights_of_a_window() -> None:
+    """w = w0 - (e0 g0 + e1 g1) / 4 with e = p x: the slope in p is -(x0 g0 + x1 g1) / 4."""
+    machine = interpreter(
+        """
+        block Weighted over k: [1], v: [1], x: [1] -> [1] {
+          memory M = matrix(1)
+          e = x |> linear(1)
+          learn M : k -> v minimizing l2 by gd(0.25) every 2 tokens weighted e
+          return M(ones(1))
+        }
+        """
+    )
+    put(machine, M__w=[[2]], e__linear__w=[[2]])
+    outs, _ = machine.run(inputs_of({"k": column([1, 2]), "v": column([1, 1]), "x": column([1, 3])}))
+    #  g = 1 and 6, e = 2 and 6:  2 - 38/4;  slope in p: -(1 + 18) / 4;  slope in w0: 1 - (2 * 1 + 6 * 4) / 4
+    close(outs[0][0, 1], [F(-15, 2)])
+    check_slopes(machine, outs[0][0, 1, 0], e__linear__w=F(-19, 4), M__w=F(-11, 2))
+
+
+def test_outer_gradients_through_momentum() -> None:
+    """w2 = w0 + s1 + s2, s2 = b s1 - e g2, pairs (1, 1) and (1, 1): the optimizer's state carries gradients, too."""
+    machine = interpreter(
+        """
+        block Heavy over x: [1] -> [1] {
+          b = x |> linear(1)
+          memory M = matrix(1)
+          learn M : x -> x minimizing l2 by momentum(0.25, b) every token
+          return M(x)
+        }
+        """
+    )
+    put(machine, M__w=[[3]], b__linear__w=[[F(1, 2)]])
+    outs, _ = machine.run(stream([[1], [1]]))
+    #  g1 = 2, s1 = -1/2, w1 = 5/2;   g2 = 3/2, s2 = -1/4 - 3/8 = -5/8, w2 = 15/8
+    close(outs[0][0], [[F(5, 2)], [F(15, 8)]])
+    #  slopes in w0:  s1: -1/4, w1: 3/4, s2: -1/8 - 3/16 = -5/16, w2: 3/4 - 5/16;   in b:  s2: s1 = -1/2
+    check_slopes(machine, outs[0][0, 1, 0], M__w=F(7, 16), b__linear__w=F(-1, 2))
+
+
+def test_outer_gradients_through_attention() -> None:
+    """Keys a x, values p x: with a = 0 all weights are equal, and the slope in a is the covariance of x and value."""
+    machine = interpreter(
+        """
+        block Attending over x: [1] -> [1] {
+          k = x |> linear(1)
+          v = x |> linear(1)
+          memory A = attention()
+          learn A : k -> v every token
+          return A(ones(1))
+        }
+        """
+    )
+    put(machine, k__linear__w=[[0]], v__linear__w=[[2]])
+    outs, _ = machine.run(stream([[1], [3]]))
+    close(outs[0][0], [[2], [4]])
+    #  values 2 and 6:  mean(x v) - mean(x) mean(v) = 10 - 8;   in p: mean(x)
+    check_slopes(machine, outs[0][0, 1, 0], k__linear__w=2, v__linear__w=2)
+
+
 def test_state_handed_to_a_call_is_data() -> None:
     """The second call's answers know the start no more, and the projections of its own ticks still."""
     machine = meta()
@@ -434,6 +510,12 @@ def test_the_loss_of_a_window_is_summed() -> None:
 @pytest.mark.parametrize("cut", [1, 2, 3, 4, 5])
 def test_an_open_segment_goes_on_in_the_next_call(cut: int) -> None:
     close(run_in_two(ONE_LEVEL, DYNAMIC_T, cut)[0], DYNAMIC_Y)
+
+
+def test_each_sequence_learns_from_its_own_loss() -> None:
+    """The loss is summed per sequence: the second one's targets are 0 and 4, and its sum is -4."""
+    outs, _ = interpreter(ONE_LEVEL).run(tensor([column([1, 2, 9]), column([0, 4, 9])]))
+    close(outs[0], [column([0, 0, F(3, 2)]), column([0, 0, 2])])
 
 
 def test_slower_levels_sum_their_segments() -> None:

@@ -127,6 +127,27 @@ def test_the_anchor_restarts() -> None:
     close(above, column([0, 1, 3, 2, 0, 1]))
 
 
+def test_a_reset_inside_a_chunk_moves_the_anchor() -> None:
+    """Reading: from the reset on, gradients of that chunk are taken at the start; nothing of before is seen again."""
+    text = hebb("reset when g > 0", "by gd(0.5) every token hold gradient for 2 tokens").replace("dot", "l2")
+    #  tick   anchor        g = anchor - v    w
+    #  t0     0             -2                1
+    #  t1     0             -4                3
+    #  t2     3             -3                9/2
+    #  t3     0 (reset)     -8                4
+    #  t4     4             3                 5/2
+    close(run(text, ports([2, 4, 6, 8, 1], [0, 0, 0, 1, 0]))[1], column([1, 3, F(9, 2), 4, F(5, 2)]))
+
+
+def test_a_reset_inside_a_chunk_is_seen_by_held_reads() -> None:
+    """Reading: the held state that reads see restarts with the memory."""
+    text = hebb("reset when g > 0", "by gd(1) every token hold state for 4 tokens")
+    #  running: 1, 3, 7, 15, 31 in the chunk of ticks 4 to 7, which began at 15; reset at t5: 32, 96, 224
+    above, below = run(text, ports([1, 2, 4, 8, 16, 32, 64, 128, 1], [0, 0, 0, 0, 0, 1, 0, 0, 0]))
+    close(above, column([0, 0, 0, 0, 15, 0, 0, 0, 224]))
+    close(below, column([0, 0, 0, 0, 15, 0, 0, 0, 224]))
+
+
 def test_a_reset_of_a_held_state() -> None:
     """Reads see the start from the reset on."""
     text = hebb("reset every 4 tokens", "by gd(1) every token hold state for 2 tokens")
@@ -235,6 +256,18 @@ def test_a_blocks_state_may_restart() -> None:
     above, below = run(text, {"x": column([1, 2, 3, 4, 5])})
     close(above, column([F(1, 2), F(3, 2), F(1, 2), F(7, 2), F(1, 2)]))
     close(below, column([F(3, 2), F(7, 2), F(7, 2), F(15, 2), F(11, 2)]))
+
+
+def test_the_window_of_a_state_restarts_with_it() -> None:
+    """A sum of two ticks at a time, restarted every 3: what tick 2 brought is dropped, as with a memory's window."""
+    text = """
+    block Restarted over x: [1] -> [1] {
+      state s: [1] = 0 reset every 3 tokens
+      s <- s + window_sum(x) every 2 tokens
+      return s
+    }
+    """
+    close(run(text, {"x": column([1, 2, 4, 8, 16, 32, 64, 128])})[0], column([0, 3, 3, 0, 24, 24, 0, 192]))
 
 
 def test_a_blocks_state_may_restart_on_a_condition() -> None:

@@ -264,6 +264,27 @@ def test_a_step_learns_the_start_of_a_memory_and_the_keys_it_learns_from() -> No
     close(machine.weights(state)["M.w"], [[2]])
 
 
+def test_truncation_goes_by_the_ticks_of_the_sequence() -> None:
+    """A step on ticks 3, 4 and 5 of a sequence, `through 2 tokens`: the state carried into tick 4 is data."""
+    machine = interpreter(
+        """
+        model Truncated over x: [1] -> [1] {
+          memory P = matrix(1)
+          state s: [1] = 0
+          s <- s + P(x)
+          loss = sum(s)
+          learn P minimizing loss by gd(1) every step through 2 tokens
+          return s
+        }
+        """
+    )
+    put(machine, P__w=[[0]])
+    _, state = machine.run(stream(column([1, 2, 3])))
+    machine.step(stream(column([4, 5, 6])), state)
+    #  slopes of the running sums: 4;  5 (without the cut 4 + 5);  5 + 6
+    close(machine.parameters["P.w"], [[F(-(4 + 5 + 11), 3)]])
+
+
 def test_a_step_goes_on_from_a_carried_state() -> None:
     """A state handed to a step is data: the start is out of reach, the running copy is read."""
     machine = interpreter(
