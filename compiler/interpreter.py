@@ -57,8 +57,9 @@ class Interpreter:
         truncate: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> tuple[list[Tensor], State]:
-        """All outputs, each [batch, ticks, (heads,) *shape], and the state after. inputs: [batch, ticks, …], or one such
-        tensor by name. The state handed in is data (rule 16). truncate: carried states are data every so many ticks."""
+        """All outputs, each [batch, ticks, (heads,) *shape], and the state after. inputs: [batch, ticks, …], or one
+        such tensor by name. The state handed in is data (rule 16). truncate: carried states are data every so many
+        ticks."""
         outs, _, after = self._rows(inputs, state, truncate, progress)
         return [torch.stack([torch.stack(row) for row in out]) for out in outs], after
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from nldsl.clocks import held
 from nldsl.graph import Body, Memory, Objective, Stream
-from nldsl.primitives import PRIMITIVES, Call
+from nldsl.primitives import PRIMITIVES
+from nldsl.torch_forms import Call
 
 Frame = dict[str, Any]
 Weights = dict[tuple[str, str], Tensor]
@@ -133,7 +134,9 @@ class Tick:
                     fresh = choose(shifted, fresh + deltas[leaf.name], fresh)
                 old = self.frame.get(memory.id, {"weights": {}})["weights"].get(leaf.name, fresh)
                 weights[leaf.name] = choose(lanes, fresh, old)
-            self.frame[memory.id] = {"weights": weights, "start": starts}
+            begun = self.frame.get(memory.id, {"begun": [self.number] * len(lanes)})["begun"]
+            begun = [self.number if on else b for on, b in zip(lanes, begun, strict=True)]
+            self.frame[memory.id] = {"weights": weights, "start": starts, "begun": begun}
         for stream in self.facts.gatherers:
             if stream.attr("serves") == memory.id and stream.id in self.frame:
                 kept = self.frame[stream.id]
@@ -193,15 +196,17 @@ class Tick:
         return apply(stream, args, self.machine.facts(self.body).calls[stream.id])
 
     def assign(self, stream: Stream, value: Any) -> None:
-        if (self.number + 1) % stream.every:
-            return
+        """`M <- value` for the heads whose window ends at this tick."""
         kept = self.frame[stream.memory]
-        weights = kept["weights"]
-        old = weights[stream.leaf]
+        due = [(self.number + 1 - begun) % stream.every == 0 for begun in kept["begun"]]
+        if not any(due):
+            return
+        old = kept["weights"][stream.leaf]
         new = torch.as_tensor(value, dtype=self.machine.dtype)
         if new.dim():
             new = new.reshape(new.shape[0], *(1,) * (old.dim() - new.dim()), *new.shape[1:])
-        self.frame[stream.memory] = kept | {"weights": weights | {stream.leaf: new.expand(old.shape)}}
+        written = choose(due, new.expand(old.shape), old)
+        self.frame[stream.memory] = kept | {"weights": kept["weights"] | {stream.leaf: written}}
 
     def convolve(self, stream: Stream, x: Tensor, kernel: Tensor) -> Tensor:
         width = kernel.shape[-2]
@@ -260,8 +265,8 @@ class Tick:
 
 
 def choose(lanes: list[bool], new: Tensor, old: Tensor) -> Tensor:
-    """Head by head: the new where the lane is on, the old elsewhere. (No `where`: what is not chosen must not be able to
-    spoil a gradient.)"""
+    """Head by head: the new where the lane is on, the old elsewhere. (No `where`: what is not chosen must not be able
+    to spoil a gradient.)"""
     if all(lanes):
         return new
     return torch.stack([new[h] if on else old[h] for h, on in enumerate(lanes)]) if any(lanes) else old

@@ -39,6 +39,8 @@ class Box:
         """Its name without the scopes around it."""
         if self.kind == "learn":
             return self.name[self.name.find("learn") :]
+        if self.kind == "port":
+            return self.note
         return self.name if self.kind == "group" else self.name.rpartition(".")[2]
 
 
@@ -64,6 +66,11 @@ class Band:
     @property
     def parameters(self) -> int:
         return sum(b.size * b.copies for b in self.boxes if b.learned)
+
+    @property
+    def state(self) -> int:
+        """Numbers that are kept and are nobody's parameters."""
+        return sum(b.size * b.copies for b in self.boxes if not b.learned)
 
 
 @dataclass
@@ -122,9 +129,9 @@ def picture(graph: LevelGraph) -> Picture:
 
 def _boxes(graph: LevelGraph) -> Iterator[Box]:
     """One box per port, memory and learn of the graph, with nothing folded yet."""
-    late, level = held(graph.tick.records), graph.nodes
+    late, level, streams = held(graph.tick.records), graph.nodes, graph.streams
     for port in graph.tick.inputs:
-        yield Box(port_node(port), "port", ())
+        yield Box(port_node(port), "port", (), note=port.id)
     for record in graph.tick.records:
         match record:
             case Memory():
@@ -145,7 +152,8 @@ def _boxes(graph: LevelGraph) -> Iterator[Box]:
     if graph.loss:
         yield Box(LOSS, "loss", ())
     for out in graph.outs:
-        yield Box(f"out:{out.id}", "port", ())
+        name = streams[out.stream].name.rpartition(".")[2] if out.stream in streams else out.stream
+        yield Box(f"out:{out.id}", "port", (), note=name or out.id)
 
 
 def _how(learn: Objective) -> str:
@@ -156,7 +164,9 @@ def _how(learn: Objective) -> str:
         f"retaining {learn.retention.name}" if learn.retention and learn.retention.name else "",
     ]
     more = [f"over last {learn.over}" if learn.over else "", f"times {learn.times}" if learn.times > 1 else ""]
-    return "\n".join(filter(None, (" ".join(filter(None, rules)), hold, *more, "detached" if learn.detached else "")))
+    detached = "detached" if learn.detached else ""
+    lines = (" ".join(filter(None, rules)), " · ".join(filter(None, (hold, *more, detached))))
+    return ("\n" if hold or len(lines[0]) > 16 else " · ").join(filter(None, lines))
 
 
 def _inside_rules(graph: LevelGraph) -> Iterator[tuple[Objective, str]]:
@@ -222,7 +232,8 @@ def _is_big(box: Box, boxes: list[Box]) -> bool:
 def _group(name: str, members: list[Box]) -> Box:
     copies = min(b.copies for b in members)
     nets = Counter(b.label.rsplit("_", 1)[0] if b.label[-1:].isdecimal() else b.label for b in members)
-    note = "\n".join(f"{count} {net}" if count > 1 else net for net, count in nets.most_common())
+    words = [f"{count} {net}" if count > 1 else net for net, count in nets.most_common()]
+    note = "\n".join(" · ".join(words[i : i + 2]) for i in range(0, len(words), 2))
     size = sum(b.size * b.copies for b in members) // copies
     return Box(name, "group", members[0].levels, size, copies, note=note, members=tuple(b.name for b in members))
 
@@ -233,7 +244,7 @@ def _whole_bands(arrows: list[tuple[str, str | tuple[int, ...], str]], bands: li
         names = {b.name for b in band.boxes if b.kind in ("memory", "group", "attention") and b.learned}
         for source in {a for a, b, kind in arrows if kind == START and b in names}:
             reached = {b for a, b, kind in arrows if a == source and kind == START}
-            if len(names) > 1 and names <= reached and not any(b.name == source for b in band.boxes):
+            if names and names <= reached and not any(b.name == source for b in band.boxes):
                 kept = [x for x in arrows if not (x[0] == source and x[2] == START and x[1] in names)]
                 arrows = [*kept, (source, band.levels, START)]
     return arrows

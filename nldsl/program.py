@@ -12,10 +12,10 @@ from nldsl import tree
 from nldsl.checks import ALL, names
 from nldsl.diagnostics import Diagnostic, Findings, nearest
 from nldsl.graph import LevelGraph
-from nldsl.instantiate import instantiate
+from nldsl.instantiate.instance import instantiate
 from nldsl.modules import Linker, ModuleScope, library
 from nldsl.network import level_graph
-from nldsl.values import Function
+from nldsl.instantiate.values import Function
 
 
 @dataclass

@@ -10,6 +10,7 @@ from lark import Lark, Token, Tree, UnexpectedToken
 
 from nldsl.diagnostics import Diagnostic
 from nldsl.lex import KINDS, MOST_PROBLEMS, terminals
+from nldsl.spans import Span
 from nldsl.syntax_errors import Situation, explain
 from nldsl.tree import Module
 
@@ -24,6 +25,7 @@ class Recovery:
         self.state = lark.parse_interactive().parser_state
         # a syntax error in a line with a strange character is a consequence of it
         self.silent = {line for p in problems for line in range(p.span.line, p.span.end_line + 1)}
+        self.reported: set[Span] = set()
 
     def run(self) -> Module:
         """The module, or what is left of it."""
@@ -52,8 +54,9 @@ class Recovery:
                 lambda back, *types: self.after(self.state.state_stack[: -back or None], *types) is not None,
             )
         )
-        if error.problem.span.line not in self.silent:
+        if error.problem.span.line not in self.silent and error.problem.span not in self.reported:
             self.problems.append(error.problem)
+            self.reported.add(error.problem.span)
         if len(self.problems) >= MOST_PROBLEMS:
             return self.panic(len(self.tokens) - 1)
         if error.back:
@@ -75,14 +78,14 @@ class Recovery:
 
     def panic(self, i: int) -> int:
         """Skips to the next token from `i` on with which something can begin or end, and cuts the stack to fit."""
-        column, depth = self.indent(i), 0
+        column, depth, first = self.indent(i), 0, i
         while True:
             kind = self.tokens[i].type
             if kind == "$END" or self.begins_definition(i):
                 self.close_bodies(kind)
                 return i
             if depth == 0 and (
-                (self.begins_statement(i, column) and self.cut_to("MEMORY", kind))
+                (self.begins_statement(i, column, broken=i == first) and self.cut_to("MEMORY", kind))
                 or (kind == "RBRACE" and self.cut_to("RBRACE", kind))
                 or (kind == "LBRACE" and self.wants_body() and self.cut_to("LBRACE", kind))
             ):
@@ -114,7 +117,8 @@ class Recovery:
         path = [t for t in following if t not in ("NAME", "DOT")]
         return alone and following[0] == "NAME" and (kind == "IMPORT" or (kind == "FROM" and path[:1] == ["IMPORT"]))
 
-    def begins_statement(self, i: int, column: int) -> bool:
+    def begins_statement(self, i: int, column: int, broken: bool) -> bool:
+        """Also a name that begins a line further out than the statement, or as far unless it is where that one broke."""
         token = self.tokens[i]
         before = self.tokens[i - 1].type if i else ""
         following = [t.type for t in self.tokens[i + 1 : i + 3]]
@@ -124,7 +128,7 @@ class Recovery:
             opens_line = i == 0 or self.tokens[i - 1].end_line != token.line
             starts = following[0] in ("EQUAL", "LARROW", "COMMA")
             at = token.column or 1
-            return opens_line and (at == column or (starts and at < column))
+            return opens_line and at <= column and (starts or (at == column and not broken))
         return (
             (token.type == "IF" and before != "ELSE")
             or (token.type == "STATE" and before != "HOLD")

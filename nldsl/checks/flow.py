@@ -6,7 +6,7 @@ and after each write of a tick are kept apart, so that what a write forgets is n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from nldsl.checks.reach import LOSS, Cut, Edge, Node, Sources, forward, inputs, nearest_cut, needed, slopes, sweep
@@ -22,6 +22,7 @@ class Flow:
         self.body, self.bodies = body, bodies
         self.summaries = {} if summaries is None else summaries
         self.deps: dict[Node, list[Edge]] = {}
+        self.objectives: dict[Any, tuple[Sources, ...]] = {}  # by their text and form: copies have the same
         self.version: dict[tuple[str, str], int] = {}
         self.hold = held(body.records)
         self.memories = {m.id: m for m in body.records if isinstance(m, Memory)}
@@ -88,14 +89,15 @@ class Flow:
                     here: Node = ("start of", name, stream.id)
                     if stream.op == "weight":
                         self.add(here, ("value", stream.memory, stream.leaf, 0))
-                    for arg, cut in inputs(stream):
-                        self.add(here, parameter if arg in ports else ("start of", name, arg), cut)
+                    for source, cut in inputs(stream):
+                        self.add(here, parameter if source in ports else ("start of", name, source), cut)
             self.add(at, parameter if start.results[0] in ports else ("start of", name, start.results[0]))
 
     # Learns
 
     def _learn(self, learn: Objective) -> None:
-        blocked = Cut(f"`{learn.id.rpartition('.')[2]}` is `detached`", learn.where("detached")) if learn.detached else None
+        name = learn.id.rpartition(".")[2]
+        blocked = Cut(f"`{name}` is `detached`", learn.where("detached")) if learn.detached else None
         if learn.kind == "pairs":
             for source in learn.pair:
                 self.add(("pairs", learn.memories[0]), source, blocked, learn.id)
@@ -116,14 +118,14 @@ class Flow:
         assert learn.optimizer is not None and learn.retention is not None
         retaining = {(m, leaf): b for m, leaf, b in learn.retention.bodies}
         always = learn.kind == "local" and learn.every.count == 1 and not learn.when
-        for memory, leaf, name in learn.optimizer.bodies:
+        for memory, leaf, by in learn.optimizer.bodies:
             if memory not in self.memories:
                 continue
-            sources = self._update(learn, memory, leaf, name, retaining.get((memory, leaf), ""))
+            sources = self._update(learn, memory, leaf, by, retaining.get((memory, leaf), ""))
             new = self.written(memory, leaf, always)
-            for source, cut in sources.items():
-                data = isinstance(source, tuple) and source[0] in ("gradient", "key")
-                self.add(new, source, cut or (blocked if data else None), learn.id)
+            for node, cut in sources.items():
+                data = isinstance(node, tuple) and node[0] in ("gradient", "key")
+                self.add(new, node, cut or (blocked if data else None), learn.id)
         if learn.kind == "local" and blocked is not None and not learn.over:
             self._live_factors(learn)
 
@@ -136,19 +138,14 @@ class Flow:
     def _update(self, learn: Objective, memory: str, leaf: str, by: str, retaining: str) -> Sources:
         """What a new weight is computed from: the roles and streams its rules really use."""
         keep: Sources = self.summary(retaining) if retaining else {"w": None, "u": None}
-        found: Sources = {}
-
-        def note(node: Node, cut: Cut | None) -> None:
-            found[node] = None if node in found and found[node] is None else cut
-
-        for port, cut in keep.items():
-            if port != "u":
-                for node in self._role(learn, learn.retention, memory, leaf, port, retaining):
-                    note(node, cut)
+        used = [(learn.retention, retaining, port, cut) for port, cut in keep.items() if port != "u"]
         if "u" in keep:
-            for port, cut in self.summary(by).items():
-                for node in self._role(learn, learn.optimizer, memory, leaf, port, by):
-                    note(node, cut or keep["u"])
+            used += [(learn.optimizer, by, port, cut or keep["u"]) for port, cut in self.summary(by).items()]
+        found: Sources = {}
+        for rule, body, port, cut in used:
+            assert rule is not None
+            for node in self._role(learn, rule, memory, leaf, port, body):
+                found[node] = None if node in found and found[node] is None else cut
         return found
 
     def _role(self, learn: Objective, rule: Rule, memory: str, leaf: str, port: Node, name: str) -> Iterator[Node]:
@@ -171,28 +168,26 @@ class Flow:
             yield next(p.stream for p in self.bodies[name].inputs if p.id == port)
 
     def objective(self, learn: Objective) -> None:
-        """The objective's own streams, its gradient for each memory it teaches, and the keys."""
+        """The gradient for each memory that a learn teaches and the keys: what of the tick they are computed from."""
         for i, body in enumerate(learn.bodies):
-            ports = {p.id: p.stream for p in body.inputs}
-
-            def at(name: str, ports: Mapping[str, str] = ports, i: int = i) -> Node:
-                return ports[name] if name in ports else (learn.id, i, name)
-
-            for stream in body.records:
-                if not isinstance(stream, Stream):
-                    continue
+            streams = [s for s in body.records if isinstance(s, Stream)]
+            shape = (learn.span, i, tuple((s.id, s.op, s.args, s.mode) for s in streams))
+            if shape not in self.objectives:
+                self.objectives[shape] = _of_objective(body, streams)
+            ends: dict[Node, Node] = {p.id: p.stream for p in body.inputs}
+            for stream in streams:
                 if stream.op == "weight":
                     anchored = bool(learn.hold) if stream.mode != "seen" else stream.memory in self.hold
-                    now = self.now(stream.memory, stream.leaf)
-                    self.add(at(stream.id), ("value", stream.memory, stream.leaf, 0) if anchored else now)
-                for arg, cut in inputs(stream):
-                    self.add(at(stream.id), at(arg), cut)
-            taught = learn.memories if len(learn.bodies) == 1 else learn.memories[i : i + 1]
-            for arg, cut in slopes(body).items():
-                for memory in taught:
-                    self.add(("gradient", learn.id, memory), at(str(arg)), cut)
-            for memory, leaf, key in body.keys:
-                self.add(("key", learn.id, memory, leaf), at(key))
+                    start: Node = ("value", stream.memory, stream.leaf, 0)
+                    ends[stream.id] = start if anchored else self.now(stream.memory, stream.leaf)
+            gradient, *keys = self.objectives[shape]
+            for memory in learn.memories if len(learn.bodies) == 1 else learn.memories[i : i + 1]:
+                self._join(("gradient", learn.id, memory), gradient, ends)
+            for (memory, leaf, _), key in zip(body.keys, keys, strict=True):
+                self._join(("key", learn.id, memory, leaf), key, ends)
+
+    def _join(self, target: Node, sources: Sources, ends: Mapping[Node, Node]) -> None:
+        self.deps.setdefault(target, []).extend((ends[s], cut, "") for s, cut in sources.items() if s in ends)
 
     def summary(self, name: str) -> Sources:
         """What a rule's result is computed from: its ports and the parameters inside it, and where they are cut."""
@@ -200,9 +195,27 @@ class Flow:
             body = self.bodies[name]
             deps = Flow(body, self.bodies, self.summaries).deps
             ports = {p.id for p in body.inputs}
-            roots = [*body.results]
-            reached, everything = sweep(deps, roots), needed(deps, roots)
-            ends = [n for n in everything if n in ports or (isinstance(n, tuple) and n[0] == "parameter")]
-            after = forward(deps)
-            self.summaries[name] = {n: None if n in reached else nearest_cut(after, n, everything) for n in ends}
+            self.summaries[name] = ends_of(
+                deps, body.results, lambda n: n in ports or (isinstance(n, tuple) and n[0] == "parameter")
+            )
         return self.summaries[name]
+
+
+def _of_objective(body: Body, streams: list[Stream]) -> tuple[Sources, ...]:
+    """What of an objective's inputs and weights its gradient is computed from, then each of its keys."""
+    deps: dict[Node, list[Edge]] = {s.id: [(arg, cut, "") for arg, cut in inputs(s)] for s in streams}
+    slope: Node = ("slope",)
+    deps[slope] = [(source, cut, "") for source, cut in slopes(body).items()]
+    ends = {p.id for p in body.inputs} | {s.id for s in streams if s.op == "weight"}
+    return tuple(ends_of(deps, [root], ends.__contains__) for root in (slope, *(key for _, _, key in body.keys)))
+
+
+def ends_of(deps: Mapping[Node, list[Edge]], roots: Iterable[Node], end: Callable[[Node], bool]) -> Sources:
+    """The ends that the roots are computed from, each with the cut nearest to it if no gradient comes there."""
+    roots = [*roots]
+    reached, everything = sweep(deps, roots), needed(deps, roots)
+    ends = [n for n in everything if end(n)]
+    if all(n in reached for n in ends):
+        return dict.fromkeys(ends)
+    after = forward(deps)
+    return {n: None if n in reached else nearest_cut(after, n, everything) for n in ends}

@@ -31,11 +31,12 @@ _COMPARES = frozenset(("lt", "le", "gt", "ge", "eq", "ne"))
 _INDEXED = frozenset(("take", "cross_entropy"))  # their second argument is an index
 
 # What the derivative of an operation depends on: nothing, the other arguments, or the arguments' signs only.
-_LINEAR = frozenset(
-    "add sub neg sum mean reshape split merge transpose concat slice per_head cumsum data take next".split()
-)
-_BILINEAR = frozenset("mul matmul outer causal_conv".split())
-_KINKED = frozenset("abs relu minimum maximum clamp max mod".split())
+_LINEAR = frozenset((
+    "add", "sub", "neg", "sum", "mean", "reshape", "split", "merge", "transpose", "concat", "slice", "per_head",
+    "cumsum", "data", "take", "next",
+))  # fmt: skip
+_BILINEAR = frozenset(("mul", "matmul", "outer", "causal_conv"))
+_KINKED = frozenset(("abs", "relu", "minimum", "maximum", "clamp", "max", "mod"))
 
 
 def cut_of(stream: Stream) -> Cut:
@@ -99,7 +100,7 @@ def _slope(stream: Stream, position: int) -> Iterable[tuple[Any, Cut | None]]:
 
 def sweep(deps: Mapping[Node, list[Edge]], roots: Iterable[Node]) -> dict[Node, tuple[str, ...]]:
     """Everything the gradient of the roots reaches, and the writes on a way with the fewest of them."""
-    found: dict[Node, tuple[str, ...]] = {r: () for r in roots}
+    found: dict[Node, tuple[str, ...]] = dict.fromkeys(roots, ())
     queue = deque(found)
     while queue:
         node = queue.popleft()

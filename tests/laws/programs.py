@@ -1,8 +1,8 @@
 """Random valid programs: the text of a model or a block with small sizes, and what of the language it uses.
 
-Everything is chosen by one function `choose(n) -> 0 .. n - 1`, so that Hypothesis can shrink a program (0 is the plainest
-choice) and a plain seed can draw one. Combinations that the language forbids are never built: windows around token
-streams on slower clocks, holds that are multiples of their period, keys only where there is one key per write.
+Everything is chosen by one function `choose(n) -> 0 .. n - 1`, so that Hypothesis can shrink a program (0 is the
+plainest choice) and a plain seed can draw one. Combinations that the language forbids are never built: token streams
+reach slower clocks through windows, holds are multiples of their period, keys are asked for where there is one.
 Whatever has parameters of its own is read by something that reaches the outputs, so that nothing is left untrained.
 """
 
@@ -17,6 +17,7 @@ from typing import TypeVar
 from unittest.mock import patch
 
 import torch
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from nldsl.compiler.interpreter import Interpreter
 
@@ -26,6 +27,7 @@ from nldsl.program import Result, front_end
 
 T = TypeVar("T")
 VOCAB = 5
+Inputs = dict[str, torch.Tensor]
 Runner = Callable[[LevelGraph], Interpreter]
 _parse_once = functools.lru_cache(maxsize=64)(parse)
 
@@ -41,8 +43,8 @@ CLAUSES: dict[int, tuple[str, ...]] = {
     ),
     7: (
         "optimizer state", "optimizer over w", "optimizer over key", "retention over key", "retention over start",
-        "optimizer state reset", "retention state reset", "key of a bias", "rank", "shape", "width", "total_norm", "tick",
-        "orthogonal", "memory in an optimizer",
+        "optimizer state reset", "retention state reset", "key of a bias", "rank", "shape", "width", "total_norm",
+        "tick", "orthogonal", "memory in an optimizer",
     ),
     8: ("rate []", "rate [1]", "rate [heads]", "rate [heads, 1]", "rate [n]", "rate [n, 1]", "rate of an objective",
         "rate of a retention"),
@@ -53,8 +55,8 @@ CLAUSES: dict[int, tuple[str, ...]] = {
     13: ("detached", "through on steps"),
     14: ("learn *", "named learn", "every 2 steps", "learn * on tokens"),
     15: ("matrix", "mlp", "residual_mlp", "composed", "heads", "bare name", "used twice", "never learns", "in place"),
-    16: ("from zeros", "from Other", "from f(start)", "reset every", "reset when", "state", "state heads", "state shape",
-         "state reset"),
+    16: ("from zeros", "from Other", "from f(start)", "reset every", "reset when", "state", "state heads",
+         "state shape", "state reset"),
     17: ("attention", "attention window", "attention persistent", "attention above", "attention below"),
     18: ("level", "at"),
     19: ("repeat", "for", "if", "block in a model", "conv"),
@@ -115,10 +117,10 @@ class Program:
         assert result.graph is not None and not result.findings.errors, (result.findings.errors, self.text)
         return result.graph
 
-    def inputs(self, ticks: int, batch: int = 2, seed: int = 0) -> dict[str, torch.Tensor]:
+    def inputs(self, ticks: int, batch: int = 2, seed: int = 0) -> Inputs:
         """Random streams [batch, ticks, …] for every port."""
         generator = torch.Generator().manual_seed(seed)
-        given: dict[str, torch.Tensor] = {}
+        given: Inputs = {}
         for name, shape in self.ports:
             if shape is None:
                 given[name] = torch.randint(VOCAB, (batch, ticks), generator=generator)
@@ -142,9 +144,47 @@ def machine(graph: LevelGraph, runner: Runner = Interpreter) -> Interpreter:
     return made
 
 
+def cut(inputs: Inputs, begin: int, end: int) -> Inputs:
+    return {name: x[:, begin:end] for name, x in inputs.items()}
+
+
+def changed(inputs: Inputs, begin: int = 0, row: int | None = None) -> Inputs:
+    """Other inputs from tick `begin` on, in one row or in all."""
+    made = {}
+    for name, x in inputs.items():
+        rows = slice(None) if row is None else slice(row, row + 1)
+        made[name] = x.clone()
+        made[name][rows, begin:] = (x[rows, begin:] + 1) % VOCAB if x.dtype == torch.int64 else 0.5 - x[rows, begin:]
+    return made
+
+
+def gap(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The largest difference, relative to numbers beyond one."""
+    assert a.shape == b.shape
+    return float(((a - b).abs() / b.abs().clamp(min=1)).max()) if a.numel() else 0.0
+
+
+def laws(examples: int) -> settings:
+    """The same programs in every run; what fails is shrunk."""
+    return settings(
+        max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    )
+
+
+def broken(law: Callable[[Program], None], cases: Iterator[Program]) -> int:
+    """On how many of these programs a law does not hold."""
+    found = 0
+    for program in cases:
+        try:
+            law(program)
+        except AssertionError:
+            found += 1
+    return found
+
+
 @dataclass
 class Memory:
-    """A memory of the text. keyed: every leaf is a matrix used once per application, so that rules may ask for its key."""
+    """A memory of the text. keyed: every leaf is a matrix used once in a read, so that rules may ask for its key."""
 
     name: str
     net: str
@@ -274,7 +314,7 @@ class Writer:
             return self.state()
         name = self.name("M")
         nets = ["matrix(d)"] * 3 + ["mlp(d, expand = 2)"] * 2 + ["residual_mlp(d, expand = 1)"] * 2
-        nets += ["linear_bias(d)"] * 3 + ["residual_mlp(d, expand = 1) |> linear(d)", "scaled(d)", "gated_mlp(d, expand = 1)"]
+        nets += ["linear_bias(d)"] * 3 + ["residual_mlp(d, expand = 1) |> linear(d)", "scaled(d)", "swiglu(d, 2)"]
         net = self.pick(nets)
         self.note(net.partition("(")[0] if "|>" not in net else "composed")
         if net == "scaled(d)":
@@ -511,8 +551,9 @@ class Writer:
             "adamw": ["optimizer state", "optimizer over w", "tick"], "muon": ["optimizer state", "orthogonal", "rank"],
             "m3": ["optimizer state", "orthogonal", "rank", "window_sum"],
             "restarting": ["optimizer state", "optimizer state reset"], "clipped": ["total_norm"],
-            "by_shape": ["rank", "shape", "width"], "pulled": ["optimizer over w"], "tick": ["tick"], "slowly": ["tick"],
-            "dgd": ["optimizer over key"], "delta_momentum": ["optimizer state"], "deep_momentum": ["memory in an optimizer"],
+            "by_shape": ["rank", "shape", "width"], "pulled": ["optimizer over w"], "tick": ["tick"],
+            "slowly": ["tick"], "dgd": ["optimizer over key"], "delta_momentum": ["optimizer state"],
+            "deep_momentum": ["memory in an optimizer"],
         }  # fmt: skip
         self.note(*said.get(kind, []))
         if kind in DEFINITIONS:
@@ -790,7 +831,8 @@ class Writer:
         if out and self.chance(70):
             self.note("named learn")
             every = self.pace_of_steps()
-            rule = self.pick(["gd(0.1)", "momentum(0.1)", "adam(0.01)", "deep_momentum(0.05)", "m3(0.01, slow_every = 2)"])
+            rules = ["gd(0.1)", "momentum(0.1)", "adam(0.01)", "deep_momentum(0.05)", "m3(0.01, slow_every = 2)"]
+            rule = self.pick(rules)
             keep = self.pick(["", " retaining weight_decay(0.1)"])
             self.line(f"learn {out} minimizing loss{keep} by {rule} {every}{self.reach()}")
         if self.chance(12):

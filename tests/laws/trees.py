@@ -64,7 +64,12 @@ def _compound(inner: st.SearchStrategy[t.Expr]) -> st.SearchStrategy[t.Expr]:
     )
 
 
-expressions: st.SearchStrategy[Any] = st.recursive(names | numbers | dotted, _compound, max_leaves=8)
+def named(strategy: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """The same strategy with a short repr: a failure prints it, and what is built of it many times over."""
+    return st.composite(lambda draw: draw(strategy))()
+
+
+expressions = named(st.recursive(names | numbers | dotted, _compound, max_leaves=8))
 lists = some(names | numbers).map(t.List)
 units = st.sampled_from(["token", "update", "step", "sequence"])
 quantities = st.builds(t.Quantity, st.just(t.Number(1)) | numbers | names | expressions, units)
@@ -113,7 +118,7 @@ def _bodies(inner: st.SearchStrategy[t.Statement]) -> st.SearchStrategy[t.Statem
     )
 
 
-statements: st.SearchStrategy[Any] = st.recursive(simple, _bodies, max_leaves=4)
+statements = named(st.recursive(named(simple), _bodies, max_leaves=4))
 docs = st.text(max_size=30).filter(lambda s: '"""' not in s + "'").map(lambda s: doc_text(f'"""{s}"""'))
 parameters = st.builds(t.Parameter, words, maybe(expressions))
 shapes = lists | names

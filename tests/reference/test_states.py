@@ -162,7 +162,7 @@ def test_a_slow_copy_of_a_memory() -> None:
     block States over v: [1] -> [1], [1] {
       memory Fast, Slow = matrix(1) from zeros
       learn Fast : ones(1) -> v minimizing dot by gd(1) every token
-      Slow <- 0.5 * Slow + 0.5 * Fast every 2 tokens
+      Slow <- 0.5 * Slow + 0.5 * window_last(Fast) every 2 tokens
       return Fast(ones(1)), Slow(ones(1))
     }
     """

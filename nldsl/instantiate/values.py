@@ -11,7 +11,7 @@ from nldsl.graph import Leaf, Memory, Scalar, Shape
 from nldsl.spans import NOWHERE, Span
 
 if TYPE_CHECKING:
-    from nldsl.builder import Builder
+    from nldsl.instantiate.builder import Builder
     from nldsl.modules import ModuleScope
 
 
@@ -121,6 +121,7 @@ class Handle:
         )
 
 
+Operand = Ref | Scalar | Poison
 Value = Scalar | Ref | Function | Composition | AttentionForm | Builtin | Namespace | Handle | Poison | list[Any]
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from nldsl import apply, memories, tree
+from nldsl import tree
 from nldsl.diagnostics import nearest
 from nldsl.graph import Scalar, Stream
-from nldsl.primitives import OPERATORS, Dim
-from nldsl.scope import Scope, visible
-from nldsl.spans import Span
-from nldsl.values import (
+from nldsl.instantiate import apply, reading
+from nldsl.instantiate.scope import Scope, visible
+from nldsl.instantiate.values import (
     POISON,
     AttentionForm,
     Builtin,
@@ -24,6 +23,9 @@ from nldsl.values import (
     describe,
     is_number,
 )
+from nldsl.primitives import OPERATORS
+from nldsl.shape_rules import Dim
+from nldsl.spans import Span
 
 
 def evaluate(expr: tree.Expr, scope: Scope) -> Value:
@@ -93,7 +95,7 @@ def operand_of(expr: tree.Expr, scope: Scope) -> Ref | Scalar | Poison:
 def as_operand(value: Value, scope: Scope, expr: tree.Expr) -> Ref | Scalar | Poison:
     """A stream or a number; a matrix memory's bare name and a state's name are their values."""
     if isinstance(value, Handle):
-        return memories.weight_of(value, scope, expr.span)
+        return reading.weight_of(value, scope, expr.span)
     if isinstance(value, Ref | Poison) or is_number(value):
         return value  # type: ignore[return-value]
     hints = {

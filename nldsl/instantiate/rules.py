@@ -6,18 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nldsl import apply, learning, statements, tree
-from nldsl import evaluate as ev
-from nldsl.builder import Builder
+from nldsl import tree
 from nldsl.diagnostics import Findings
 from nldsl.graph import Leaf, Objective, Rule, Shape
-from nldsl.primitives import ShapeError, broadcast, show_shape
-from nldsl.scope import Scope
-from nldsl.spans import Span
-from nldsl.values import POISON, Function, Poison, Ref, Value, describe
+from nldsl.instantiate import binding, factors, objectives, statements
+from nldsl.instantiate import evaluate as ev
+from nldsl.instantiate.builder import Builder
+from nldsl.instantiate.scope import Scope
+from nldsl.instantiate.values import (
+    Function,
+    Poison,
+    Ref,
+    Value,
+    describe,
+)
+from nldsl.shape_rules import show_shape
 
 ROLES = {"optimizer": ("g", "w", "key"), "retention": ("w", "u", "key", "start")}
+
+
 CLAUSE = {"optimizer": "by", "retention": "retaining"}
+
 
 Target = tuple[str, Leaf, int]  # memory, leaf, heads
 
@@ -58,13 +67,13 @@ def _rule(
     function = _function(kind, expr, scope, learned)
     if function is None:
         return None
-    env = apply.environment(function, scope.at(window=scope.window), expr.span)
+    env = binding.environment(function, scope.at(window=scope.window), expr.span)
     if env is None:
         return None
     args: list[str] = []
     for name, value in env.items():
         if isinstance(value, Ref):
-            fitted = rate(value, targets, scope, expr.span, f"`{name}` of `{function.name}`")
+            fitted = factors.rate(value, targets, scope, expr.span, f"`{name}` of `{function.name}`")
             if isinstance(fitted, Poison):
                 return None
             env[name] = fitted
@@ -90,14 +99,14 @@ def _function(kind: str, expr: tree.Expr, scope: Scope, learned: Objective) -> F
     if value.complete or not isinstance(expr, tree.Call):
         return value
     slow = learned.every.unit == "step" or learned.every.count > 1
-    later = {i for i, a in enumerate(expr.arguments) if slow and learning.mentions(a.value, "tick")}
+    later = {i for i, a in enumerate(expr.arguments) if slow and objectives.mentions(a.value, "tick")}
     names = [p.name for p in value.definition.parameters]
     plain = tuple(
         tree.Argument(a.name or (names[i] if i < len(names) else None), a.value, span=a.span)
         for i, a in enumerate(expr.arguments)
         if i not in later
     )
-    bound = apply.bind(value, plain, scope, expr.span)
+    bound = binding.bind(value, plain, scope, expr.span)
     if isinstance(bound, Poison):
         return None
     scheduled: dict[str, Any] = {}
@@ -160,7 +169,7 @@ def _body(
     context.memo[memo] = None
     if result is None:
         return None
-    fits = _fits(result.shape, leaf.shape)
+    fits = factors.fits(result.shape, leaf.shape)
     if not fits:
         context.report(
             "NL306",
@@ -212,7 +221,7 @@ def _run(
             return None
         shape = (key or ()) if port.name == "key" else leaf.shape
         stream = builder.port(port.name, shape)
-        if not apply.bind_port(port, stream, inside, port.span):
+        if not binding.bind_port(port, stream, inside, port.span):
             return None
     results = statements.run(definition.body, inside)
     if not results:
@@ -248,53 +257,3 @@ def _key_given(
             hint=hint,
         )
     return not why
-
-
-# Rates
-
-
-def per_head(value: Ref, heads: int, scope: Scope, span: Span) -> Ref | Poison:
-    """One number per head, however it is written: `[]`, `[1]`, `[heads]`, `[heads, 1]`."""
-    emitted: Any = value
-    if heads and not value.heads and value.shape in ((heads,), (heads, 1)):
-        emitted = value.owner.emit("per_head", (value,), span)
-        stream = value.owner.index[emitted.id]
-        value.owner.replace(stream, replace(stream, heads=heads))
-        return replace(emitted, heads=heads)
-    if value.shape and all(int(d) == 1 for d in value.shape):
-        emitted = scope.builder.emit("reshape", (value,), span, shape=())
-    return emitted  # type: ignore[no-any-return]
-
-
-def rate(value: Ref, targets: Sequence[Target], scope: Scope, span: Span, what: str = "the rate") -> Ref | Poison:
-    """A rate as its weights can take it: a number per head, or broadcasting on each of them."""
-    counts = {heads for _, _, heads in targets}
-    heads = counts.pop() if len(counts) == 1 else 0
-    fitted = per_head(value, heads, scope, span)
-    if isinstance(fitted, Poison):
-        return POISON
-    if fitted.heads and fitted.heads != heads:
-        scope.context.report(
-            "NL303",
-            f"{what} has {fitted.heads} heads, and what learns by it {'has ' + str(heads) if heads else 'has none'}",
-            span,
-        )
-        return POISON
-    for memory, leaf, _ in targets:
-        if not _fits(fitted.shape, leaf.shape):
-            scope.context.report(
-                "NL306",
-                f"{what} is {show_shape(fitted.shape)}, and does not broadcast on "
-                f"`{memory}.{leaf.name}`, which is {show_shape(leaf.shape)}",
-                span,
-                hint="one number per head, [n] on the output axis, or [n, 1] on the input axis",
-            )
-            return POISON
-    return fitted
-
-
-def _fits(shape: Shape, onto: Shape) -> bool:
-    try:
-        return broadcast(shape, onto) == onto
-    except ShapeError:
-        return False

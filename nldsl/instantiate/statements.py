@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nldsl import evaluate as ev
-from nldsl import learning, memories, tree
+from nldsl import tree
 from nldsl.graph import Period, Stream
-from nldsl.primitives import ShapeError, broadcast, show_shape
-from nldsl.scope import Scope, Window, suffix_of
-from nldsl.values import POISON, Handle, Poison, Ref, Value, describe
+from nldsl.instantiate import evaluate as ev
+from nldsl.instantiate import learning, memories, reading
+from nldsl.instantiate.scope import Scope, Window, suffix_of
+from nldsl.instantiate.values import POISON, Handle, Poison, Ref, Value, describe
+from nldsl.shape_rules import ShapeError, broadcast, show_shape
 
 
 def run(body: Iterable[tree.Statement], scope: Scope) -> list[Value] | None:
@@ -163,7 +164,7 @@ def _write(statement: tree.Write, scope: Scope) -> None:
         if counted is None:
             return
         period = counted
-    if not memories.materialise(target, scope, statement.target.span):
+    if not reading.materialise(target, scope, statement.target.span):
         return
     window = Window(period[0], period[1], serves=target.path)
     for leaf in list(target.leaves.values()):

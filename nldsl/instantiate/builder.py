@@ -8,9 +8,10 @@ from typing import Any
 
 from nldsl.diagnostics import Diagnostic, Findings
 from nldsl.graph import Body, Objective, Port, Record, Scalar, Shape, Stream
-from nldsl.primitives import PRIMITIVES, ShapeError, show_shape
+from nldsl.instantiate.values import POISON, Handle, Poison, Ref, is_number
+from nldsl.primitives import PRIMITIVES
+from nldsl.shape_rules import ShapeError, show_shape
 from nldsl.spans import Span
-from nldsl.values import POISON, Handle, Poison, Ref, is_number
 
 MAX_RECORDS = 200_000
 MAX_DEPTH = 64

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nldsl import evaluate as ev
-from nldsl import memories, tree
-from nldsl.graph import Scalar, Stream
+from nldsl import tree
+from nldsl.graph import Stream
+from nldsl.instantiate import evaluate as ev
+from nldsl.instantiate import reading
+from nldsl.instantiate.scope import Scope
+from nldsl.instantiate.values import POISON, Operand, Poison, Ref, Value
 from nldsl.primitives import PRIMITIVES
-from nldsl.scope import Scope
 from nldsl.spans import Span
-from nldsl.values import POISON, Poison, Ref, Value
 
-Operand = Ref | Scalar | Poison
 First = tuple[Operand, ...]
 Arguments = Sequence[tree.Argument]
 
@@ -34,7 +34,7 @@ def _self(first: First, arguments: Arguments, scope: Scope, span: Span) -> Value
     streams = (*first, *(ev.operand_of(a.value, scope) for a in arguments))
     if any(isinstance(s, Poison) for s in streams):
         return POISON
-    return memories.read(teaching.handle, streams, scope.at(via_self=True), span)
+    return reading.read(teaching.handle, streams, scope.at(via_self=True), span)
 
 
 def _data(first: First, arguments: Arguments, scope: Scope, span: Span) -> Value:

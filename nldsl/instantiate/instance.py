@@ -6,16 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nldsl import evaluate as ev
-from nldsl import memories, rules, statements, tree
-from nldsl.builder import Budget, Builder, TooLarge, finished
+from nldsl import tree
 from nldsl.diagnostics import Findings, nearest
 from nldsl.graph import Body, Objective, Period, Port, Record
-from nldsl.learning import Deferred, build, learn_id
+from nldsl.instantiate import binding, learning, rules, starts, statements
+from nldsl.instantiate import evaluate as ev
+from nldsl.instantiate.builder import Budget, Builder, TooLarge, finished
+from nldsl.instantiate.learning import Deferred
+from nldsl.instantiate.scope import Context, Scope, Window
+from nldsl.instantiate.values import Function, Handle, Poison, Ref, Value, is_number
 from nldsl.parameters import Parameter, parameters
-from nldsl.primitives import Dim
-from nldsl.scope import Context, Scope, Window
-from nldsl.values import Function, Handle, Poison, Ref, Value, is_number
+from nldsl.shape_rules import Dim
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,6 @@ def _usable(value: object) -> bool:
 
 
 def _environment(function: Function, bound: Function, scope: Scope) -> dict[str, Value] | None:
-    from nldsl.apply import environment
 
     missing = [p for p in function.definition.parameters if p.default is None and p.name not in bound.bound]
     for parameter in missing:
@@ -108,7 +108,7 @@ def _environment(function: Function, bound: Function, scope: Scope) -> dict[str,
             parameter.span,
             hint=f"give it one: `--set {parameter.name}=…`, or a default in the text",
         )
-    return None if missing else environment(bound, scope, function.definition.name.span)
+    return None if missing else binding.environment(bound, scope, function.definition.name.span)
 
 
 def _port(port: tree.Port, scope: Scope) -> bool:
@@ -147,9 +147,7 @@ def _outs(values: list[Value], scope: Scope) -> tuple[Port, ...]:
             if i < len(definition.results):
                 declared = definition.results[i]
                 if isinstance(declared, tree.List):
-                    from nldsl.apply import match_shape
-
-                    match_shape(
+                    binding.match_shape(
                         declared, value.shape, scope, definition.name.span, f"the result of `{definition.name.id}`"
                     )
             outs.append(Port(f"out{i}", "out", value.shape, value.heads, value.dtype, value.id, definition.span))
@@ -161,7 +159,7 @@ def _outs(values: list[Value], scope: Scope) -> tuple[Port, ...]:
 
 def _finish(context: Context, builder: Builder) -> None:
     for handle in context.handles.values():
-        memories.start_bodies(handle)
+        starts.start_bodies(handle)
     for handle in context.handles.values():
         _settle(handle, context)
     for deferred in context.stars:
@@ -212,5 +210,5 @@ def _star(deferred: Deferred, context: Context, builder: Builder) -> Objective |
 
 def build_star(deferred: Deferred, names: tuple[str, ...]) -> Objective | None:
     statement, scope = deferred.statement, deferred.scope
-    objective = build(statement, (), "loss", deferred.period, scope)
-    return None if objective is None else replace(objective, id=learn_id((), scope), memories=names)
+    objective = learning.build(statement, (), "loss", deferred.period, scope)
+    return None if objective is None else replace(objective, id=learning.learn_id((), scope), memories=names)

@@ -16,12 +16,12 @@ from fractions import Fraction
 from typing import Any
 
 from nldsl import tree
-from nldsl.builder import MAX_DEPTH, Budget, Builder, TooLarge
 from nldsl.diagnostics import Diagnostic, Findings
 from nldsl.graph import Objective, Period
+from nldsl.instantiate.builder import MAX_DEPTH, Budget, Builder, TooLarge
+from nldsl.instantiate.values import POISON, Handle, Poison, Ref, Value
 from nldsl.modules import ModuleScope
 from nldsl.spans import Span
-from nldsl.values import POISON, Handle, Poison, Ref, Value
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""The commands of `nldsl`, one module each; each has its click command in `command`."""
