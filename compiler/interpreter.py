@@ -105,12 +105,12 @@ class Interpreter:
                     one = detached(one)
                 one, values, loss = self._tick(one, given)
                 known += loss
-                for port, out in zip(self.graph.outs, rows, strict=True):
-                    out.append(values[port.stream] if port.heads else values[port.stream][0])
+                for port, values_out in zip(self.graph.outs, rows, strict=True):
+                    values_out.append(values[port.stream] if port.heads else values[port.stream][0])
                 if progress is not None:
                     progress(t)
-            for out, found in zip(outs, rows, strict=True):
-                out.append(found)
+            for out, ticked in zip(outs, rows, strict=True):
+                out.append(ticked)
             losses.append(known)
             after.append(one)
         return outs, losses, after

@@ -69,6 +69,9 @@ class Tick:
     notes: dict[str, Any] = field(default_factory=dict)
     restarted: dict[str, list[bool]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.calls = self.machine.facts(self.body).calls
+
     def run(self) -> dict[str, Any]:
         """Run every record known at this tick, from top to bottom."""
         self.values.update(self.inputs)
@@ -175,7 +178,7 @@ class Tick:
     # Streams
 
     def stream(self, stream: Stream, values: Mapping[str, Any]) -> Any:
-        args = [values[a] if isinstance(a, str) else float(a) for a in stream.args]
+        args: list[Any] = [values[a] if isinstance(a, str) else float(a) for a in stream.args]
         match stream.op:
             case "weight":
                 return self.weight(stream.memory, stream.leaf, stream.mode)
@@ -193,7 +196,7 @@ class Tick:
                 return self.recorded[stream.id]
         if any(a is None for a in args):
             return None
-        return apply(stream, args, self.machine.facts(self.body).calls[stream.id])
+        return apply(stream, args, self.calls[stream.id])
 
     def assign(self, stream: Stream, value: Any) -> None:
         """`M <- value` for the heads whose window ends at this tick."""
@@ -213,7 +216,7 @@ class Tick:
         past = self.frame.get(stream.id, {"past": (torch.zeros_like(x),) * (width - 1)})["past"]
         row = (*past, x)
         self.frame[stream.id] = {"past": row[1:]}
-        return sum(kernel[:, j] * row[j] for j in range(width))  # type: ignore[return-value]
+        return torch.stack([kernel[:, j] * row[j] for j in range(width)]).sum(0)
 
     def gather(self, stream: Stream, x: Any, when: Tensor | None = None) -> Tensor | None:
         """Sum, mean or last over a window, for each head of the memory it serves, which may have restarted by itself.
@@ -290,10 +293,10 @@ INDEXED = ("take", "cross_entropy", "one_hot")
 
 def apply(stream: Stream, args: list[Any], call: Call) -> Tensor:
     """A primitive on tensors with one leading axis."""
-    row = PRIMITIVES[stream.op]
-    assert row.torch is not None
+    form = PRIMITIVES[stream.op].torch
+    assert form is not None
     if stream.dtype == "real" and stream.op not in INDEXED:
-        args = [a.to(call.dtype) if isinstance(a, Tensor) and a.dtype == torch.int64 else a for a in args]
-    if stream.op in ("exp", "log", "sigmoid", "where") or not any(isinstance(a, Tensor) for a in args):
-        args = [a if isinstance(a, Tensor) else torch.tensor([a], dtype=call.dtype) for a in args]
-    return row.torch(torch, call, *args)  # type: ignore[no-any-return]
+        args = [a.to(call.dtype) if type(a) is not float and a.dtype == torch.int64 else a for a in args]
+    if stream.op in ("exp", "log", "sigmoid", "where") or all(type(a) is float for a in args):
+        args = [torch.tensor([a], dtype=call.dtype) if type(a) is float else a for a in args]
+    return form(torch, call, *args)  # type: ignore[no-any-return]

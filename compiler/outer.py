@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from nldsl.compiler import learner
+from nldsl.compiler import updates
 from nldsl.compiler.machine import Tick
 from torch import Tensor
 
@@ -88,12 +88,12 @@ def _write(machine: Any, record: Objective, gradient: dict[tuple[str, str], Tens
         for h in range(rows.shape[0]):
             one, lane = slice(h, h + 1), (h, rows.shape[0])
             given = {"g": g[one], "w": rows[one], "total_norm": norm}
-            u = learner.run_rule(tick, record.optimizer, body, memory, leaf, lane, given, {}, kept["rules"])
+            u = updates.run_rule(tick, record.optimizer, body, memory, leaf, lane, given, {}, kept["rules"])
             u = u.expand(1, *rows.shape[1:])
             if (memory, leaf) in retaining:
                 given |= {"u": u, "start": rows[one]}
                 name = retaining[memory, leaf]
-                fresh = learner.run_rule(tick, record.retention, name, memory, leaf, lane, given, {}, kept["rules"])
+                fresh = updates.run_rule(tick, record.retention, name, memory, leaf, lane, given, {}, kept["rules"])
                 out.append(fresh.expand(1, *rows.shape[1:]))
             else:
                 out.append(rows[one] + u)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from nldsl.compiler import learner
+from nldsl.compiler import updates
 from nldsl.compiler.machine import Frame, Tick, Weights, choose
 from torch import Tensor
 
@@ -83,9 +83,9 @@ def close(machine: Any, state: State, following: Mapping[str, Tensor] | None) ->
             due.append(record)
     for record in due:
         heads = set(frame[record.id]["counted"])
-        learner.write(tick, record, {}, notes[-1][record.id]["rates"], heads)
-        kept = ("anchor", "rules", "begun")
-        frame[record.id] = {n: v for n, v in frame[record.id].items() if n in kept}
+        updates.write(tick, record, {}, notes[-1][record.id]["rates"], heads)
+        lasting = ("anchor", "rules", "begun")
+        frame[record.id] = {n: v for n, v in frame[record.id].items() if n in lasting}
     return state | {"frame": frame}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -37,23 +38,45 @@ class ProgramError(Exception):
         super().__init__("\n".join(f"{d.span}: {d.message} [{d.code}]" for d in self.diagnostics))
 
 
+# What is said about a name, and what else the same mistake leads to at the same place.
+_OF_NAMES = {
+    code: {"NL101", "NL107", "NL108", "NL110"} for code in ("NL101", "NL102", "NL108", "NL501")
+}  # fmt: skip
+
+
 @dataclass
 class Findings:
-    """Collects diagnostics, each once, so that one run reports everything it can."""
+    """Collects diagnostics, each once, so that one run reports everything it can.
+
+    The copies that `repeat` makes have one place in the text, and are one finding. So have a name that means nothing
+    and what instantiation, which can't know why, says of it.
+    """
 
     items: list[Diagnostic] = field(default_factory=list)
+    errors: list[Diagnostic] = field(default_factory=list)  # also those that were said before: they stop the build too
+    _said: set[tuple[object, ...]] = field(default_factory=set, repr=False)
 
     def add(self, diagnostic: Diagnostic) -> None:
-        if diagnostic not in self.items:
-            self.items.append(diagnostic)
+        code, span = diagnostic.code, diagnostic.span
+        if diagnostic.severity == "error":
+            self.errors.append(diagnostic)
+        text = re.sub(r"\.\d+(?=[.`])", ".#", diagnostic.message)
+        key: tuple[object, ...] = (code, span, text)
+        if code == "NL112":
+            key = (code, frozenset(text.split()))
+        if key in self._said or (code, span) in self._said:
+            return
+        self._said.add(key)
+        self._said.update((c, span) for c in _OF_NAMES.get(code, ()) if span != NOWHERE)
+        self.items.append(diagnostic)
+
+    def known(self, span: Span) -> None:
+        """What is wrong with the name at this place has been said elsewhere."""
+        self._said.update((code, span) for code in _OF_NAMES["NL101"])
 
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
         for diagnostic in diagnostics:
             self.add(diagnostic)
-
-    @property
-    def errors(self) -> list[Diagnostic]:
-        return [d for d in self.items if d.severity == "error"]
 
     def sorted(self) -> list[Diagnostic]:
         return sorted(self.items, key=lambda d: (d.span, d.code))

@@ -11,10 +11,10 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+
 from nldsl.diagram_source import written
 from nldsl.graph import LevelGraph
 from nldsl.picture import picture
-
 
 
 class DrawError(Exception):

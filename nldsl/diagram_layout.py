@@ -69,9 +69,11 @@ def lay_out(shown: Picture, sizes: Mapping[str, Point], width: float) -> Layout:
     _across(shown, laid, sizes, width)
     top = 0.0
     for i, band in enumerate(shown.bands):
+        own = {b.name for b in band.boxes}
         below = {a for a, b, k in shown.arrows if k == CONTEXT and isinstance(b, str) and laid.band.get(b, i) > i}
         boxes = sorted(band.boxes, key=lambda b: b.name in below)  # so that arrows downwards cross no others
-        bottom = _down(boxes, laid, sizes, top + TITLE + PAD / 2)
+        leaves = any(a in own and isinstance(b, str) and b not in laid.band for a, b, _ in shown.arrows)
+        bottom = _down(boxes, leaves, laid, sizes, top + TITLE + PAD / 2)
         laid.spans.append((top, bottom + LANE + PAD / 2))
         top = laid.spans[i][1] + GAP
     _aside(shown, laid, sizes)
@@ -128,12 +130,12 @@ def _across(shown: Picture, laid: Layout, sizes: Mapping[str, Point], width: flo
     laid.right = x
 
 
-def _down(boxes: list[Box], laid: Layout, sizes: Mapping[str, Point], top: float) -> float:
-    """Rows of one band: memories above, and below them the learns for which no room is left beside. Returns the bottom."""
+def _down(boxes: list[Box], leaves: bool, laid: Layout, sizes: Mapping[str, Point], top: float) -> float:
+    """Rows of one band: memories above, below them the learns for which no room is left beside. Returns the bottom."""
     memories = [b.name for b in boxes if b.kind != "learn"]
     last = max((laid.column[m] for m in memories), default=0)
     learns = [b.name for b in boxes if b.kind == "learn"]
-    beside = [n for n in learns if laid.column[n] > last]
+    beside = [n for n in learns if laid.column[n] > last and not leaves]  # an arrow to the outside needs the row
     for names in (memories + beside, [n for n in learns if n not in beside]):
         stacks: dict[int, list[str]] = {}
         for name in names:
@@ -157,9 +159,10 @@ def _aside(shown: Picture, laid: Layout, sizes: Mapping[str, Point]) -> None:
             if box.name.startswith("in:") == left:
                 near = [b if a == box.name else a for a, b, k in shown.arrows if box.name in (a, b) and k == CONTEXT]
                 heights = [laid.places[n].y for n in near if isinstance(n, str) and n in laid.places]
-                wide = [n for a, n, _ in shown.arrows if a == LOSS == box.name and isinstance(n, str)]
-                slow = [laid.places[n].y for n in wide if n in laid.places and laid.band[n] == len(shown.bands) - 1]
-                wished.append(((max(slow) if slow else max(heights, default=30.0)), i, box.name))
+                taught = [n for a, n, _ in shown.arrows if a == LOSS == box.name and isinstance(n, str)]
+                lowest = max((laid.places[n].y for n in taught), default=0.0)
+                middle = sum(heights) / len(heights) if heights else 30.0
+                wished.append((lowest or middle, i + 1000 * (box.kind == "loss"), box.name))
         y = -1e9
         for wish, _, name in sorted(wished):
             w, h = sizes[name]

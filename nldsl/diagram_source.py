@@ -3,14 +3,16 @@ Graphviz draws the same picture."""
 
 from __future__ import annotations
 
+from collections import Counter
 from html import escape
 from typing import Any
 
 import graphviz
 
 from nldsl.diagram_layout import Layout, Place, Point, lay_out
+from nldsl.diagram_text import cut, human, plain, wide_as
 from nldsl.diagram_wires import HEAD, Wires, shortened, spline
-from nldsl.picture import CONTEXT, GRADIENT, ROUND, START, Band, Box, Picture, human
+from nldsl.picture import CONTEXT, GRADIENT, ROUND, START, Band, Box, Picture
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, QUIET = "#1e293b", "#64748b"
@@ -46,7 +48,8 @@ def written(shown: Picture) -> str:
     ids = {b.name: f"n{i}" for i, b in enumerate(boxes)}
     texts = {b.name: _text(b) for b in boxes}
     laid = lay_out(shown, {b.name: _size(texts[b.name], b.kind == "group") for b in boxes}, 560.0)
-    wires = Wires(laid)
+    reading = Counter(a for a, _, kind in shown.arrows if kind == CONTEXT)
+    wires = Wires(laid, readers=dict(reading))
     height = laid.height + 64
 
     def at(x: float, y: float) -> str:
@@ -54,11 +57,13 @@ def written(shown: Picture) -> str:
 
     dot = graphviz.Digraph(shown.name)
     dot.attr(layout="nop2", pad="0.25", bgcolor="white", fontname=FONT, fontcolor=INK, outputorder="edgeslast")
-    dot.attr("node", fontname=FONT, fontsize=str(NAME), fontcolor=INK, shape="box", style="filled,rounded", fixedsize="shape")
+    dot.attr("node", fontname=FONT, fontsize=str(NAME), fontcolor=INK, shape="box", style="filled,rounded")
+    dot.attr("node", fixedsize="shape")
     dot.attr("edge", fontname=FONT, arrowsize=str(HEAD / 10))
 
     def node(part: Any, name: str, label: str, place: Place, **look: str) -> None:
-        part.node(name, label, pos=at(place.x, place.y), width=f"{place.w / 72:.3f}", height=f"{place.h / 72:.3f}", **look)
+        size = {"width": f"{place.w / 72:.3f}", "height": f"{place.h / 72:.3f}"}
+        part.node(name, label, pos=at(place.x, place.y), **size, **look)
 
     def edge(a: str, b: str, points: list[Point], kind: str, late: bool = False, **more: str) -> None:
         style = dict(STYLES[kind])
@@ -93,15 +98,17 @@ def written(shown: Picture) -> str:
         x = _legend(dot, node, edge, kind, WORDS[kind], x, laid.height + 22)
     if late:
         _legend(dot, node, edge, CONTEXT, "held: seen as at the start of a chunk", x, laid.height + 22, True)
-    name = Place(laid.left + _wide(shown.name, 15) / 2, -22.0, _wide(shown.name, 15) + 8, 20.0)
-    node(dot, "name", _aligned(f"<b>{escape(shown.name)}</b>", name.w), name, shape="plaintext", style="", fontsize="15")
+    name = Place(laid.left + wide_as(shown.name, 15) / 2, -22.0, wide_as(shown.name, 15) + 8, 20.0)
+    label = _aligned(f"<b>{escape(shown.name)}</b>", name.w)
+    node(dot, "name", label, name, shape="plaintext", style="", fontsize="15")
     return str(dot.source)
 
 
-def _aligned(text: str, wide: float, side: str = "left") -> str:
-    """A label of one line at the left or the right of its place."""
-    cell = f'<td align="text">{text}<br align="{side}"/></td>'
-    return f'<<table border="0" cellborder="0" cellspacing="0" cellpadding="0" width="{wide:.0f}"><tr>{cell}</tr></table>>'
+def _aligned(text: str, wide: float) -> str:
+    """A label of one line at the left of its place."""
+    cell = f'<td align="text">{text}<br align="left"/></td>'
+    table = f'<table border="0" cellborder="0" cellspacing="0" cellpadding="0" width="{wide:.0f}">'
+    return f"<{table}<tr>{cell}</tr></table>>"
 
 
 def _band(dot: Any, node: Any, i: int, band: Band, tint: tuple[str, str, str], laid: Layout, height: float) -> None:
@@ -109,16 +116,20 @@ def _band(dot: Any, node: Any, i: int, band: Band, tint: tuple[str, str, str], l
     top, bottom = laid.spans[i]
     with dot.subgraph(name=f"cluster_{i}") as part:
         part.attr(
-            style="filled,rounded", fillcolor=fill, color=fill, tooltip=_plain(band.title), label="",
+            style="filled,rounded", fillcolor=fill, color=fill, tooltip=plain(band.title), label="",
             bb=f"{laid.left:.1f},{height - bottom:.1f},{laid.right:.1f},{height - top:.1f}",
         )  # fmt: skip
-        kept = ((band.parameters, "parameters"), (band.state, "state"))
+        kept: tuple[tuple[int, str], ...] = ((band.parameters, "parameters"), (band.state, "state"))
         counts = " · ".join(f"{human(count)} {word}" for count, word in kept if count)
-        half = (laid.right - laid.left) / 2 - 12
-        for name, text, x, side in (("title", f"<b>{escape(band.title)}</b>", -half / 2, "left"),
-                                    ("count", f'<font point-size="{SMALL:g}">{counts or " "}</font>', half / 2, "right")):
-            place = Place((laid.left + laid.right) / 2 + x, top + 12, half, 14)
-            node(part, f"{name}{i}", _aligned(f'<font color="{ink}">{text}</font>', half, side), place, shape="plaintext", style="")
+        wide = wide_as(band.title, NAME) * 1.1
+        title = _aligned(f'<font color="{ink}"><b>{escape(band.title)}</b></font>', wide)
+        place = Place(laid.left + 12 + wide / 2, top + 12, wide, 14)
+        node(part, f"title{i}", title, place, shape="plaintext", style="")
+        if counts:
+            wide = wide_as(counts, SMALL)
+            place = Place(laid.gutters[-1] - 16 - wide / 2, top + 12, wide, 14)  # left of what climbs up there
+            look = {"shape": "plaintext", "style": "", "fontsize": f"{SMALL:g}", "fontcolor": ink}
+            node(part, f"count{i}", counts, place, **look)
 
 
 def _legend(
@@ -126,7 +137,7 @@ def _legend(
 ) -> float:
     """One line of each kind with its name; returns where the next may begin."""
     name = f"legend_{'held' if late else kind}"
-    wide = _wide(words, SMALL)
+    wide = wide_as(words, SMALL)
     node(dot, f"{name}_from", "", Place(x, y, 1, 1), shape="point", style="invis")
     node(dot, f"{name}_to", "", Place(x + 34, y, 1, 1), shape="point", style="invis")
     edge(f"{name}_from", f"{name}_to", [(x + 2, y), (x + 32, y)], kind, late)
@@ -137,7 +148,7 @@ def _legend(
 
 
 def _look(box: Box, tint: tuple[str, str, str]) -> dict[str, str]:
-    look = {"tooltip": _plain(box.name), "fillcolor": "white", "color": tint[1], "penwidth": "1.4"}
+    look = {"tooltip": plain(box.name), "fillcolor": "white", "color": tint[1], "penwidth": "1.4"}
     match box.kind:
         case "learn":
             look.update(color=RED, penwidth="0.8", fillcolor="#fdf3f4", style="filled")
@@ -155,12 +166,14 @@ def _look(box: Box, tint: tuple[str, str, str]) -> dict[str, str]:
 def _text(box: Box) -> Lines:
     """The lines of a box."""
     if box.kind in ("port", "loss"):
-        return [(_cut(box.label), True)]
+        return [(cut(box.label), True)]
     copies = f"×{box.copies}" if box.copies > 1 else ""
-    lines: Lines = [(_cut(box.label), True), *((line, False) for line in box.note.split("\n") if line)]
+    lines: Lines = [(cut(box.label), True), *((line, False) for line in box.note.split("\n") if line)]
     heads = f"{box.heads} heads" if box.heads else ""
     count = " ".join(filter(None, (human(box.size) if box.size else "", copies)))
-    last = " · ".join(filter(None, (heads, count)))
+    if box.kind == "rule":
+        return [lines[0], (f"{box.note} · {count}", False)]
+    last = (" · " if box.size else " ").join(filter(None, (heads, count)))
     return [*lines, (last, False)] if last and box.kind != "learn" else lines
 
 
@@ -179,19 +192,6 @@ def _html(lines: Lines, box: Box) -> str:
 
 def _size(lines: Lines, double: bool) -> Point:
     """Width and height of the box around some lines."""
-    wide = max(_wide(text, NAME if named else SMALL) for text, named in lines)
+    wide = max(wide_as(text, NAME if named else SMALL) for text, named in lines)
     more = 6.0 if double else 0.0
     return max(44.0, wide + 18) + more, max(28.0, 19 + LINE * len(lines)) + more
-
-
-def _wide(text: str, size: float) -> float:
-    """About how wide a text is in Helvetica or what stands in for it, a little too much."""
-    return size * sum(0.32 if c in " .,·'ijl|!:;()[]" else 0.92 if c in "mwMW@%×…" else 0.72 if c.isupper() else 0.61 for c in text)
-
-
-def _cut(text: str, length: int = 30) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _plain(text: str) -> str:
-    return str(graphviz.escape(text))

@@ -75,9 +75,9 @@ class Reader:
             self.expect("=")
             found.append(self.value())
         self.end()
-        self.next()
         if not all(isinstance(value, str) for value in found):
             raise self.error("a program's name, kind and loss are words")
+        self.next()
         return tuple(found)
 
     def pair(self, kind: type = object) -> tuple[str, Any]:

@@ -147,7 +147,8 @@ class _Count:
         for name in learn.memories:
             member = self.members.get(prefix + name)
             fastest = min((o.every for o in self.learns(prefix, name)), key=order, default=learn.every)
-            if member is not None and (prefix or learn.every == fastest):
+            starts = learn.every.unit == "step" and member is not None and member.period.unit != "step"
+            if member is not None and not starts and (prefix or learn.every == fastest):
                 self.facts[member.id].reach = self.how_far(learn, "update" if prefix else "token")
 
     def learns(self, prefix: str, memory: str) -> Iterable[Objective]:

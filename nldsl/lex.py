@@ -224,11 +224,12 @@ def _docs(lexed: Lexed, file: str) -> None:
     for i, token in enumerate(lexed.tokens):
         following = lexed.tokens[i + 1].type if i + 1 < len(lexed.tokens) else ""
         open_braces += (token.type == "LBRACE") - (token.type == "RBRACE")
-        if token.type != "DOC" or (following in KINDS and open_braces <= 0):
+        outside = open_braces <= 0 or token.column == 1  # a brace may be missing
+        if token.type != "DOC" or (following in KINDS and outside):
             kept.append(token)
         elif i == 0 and following in ("DOC", "FROM", "IMPORT"):
             lexed.doc = doc_text(token.value)
-        elif following != "NAME" or open_braces > 0:  # a name there is a misspelt word, reported as such
+        elif following in ("", "DOC", "FROM", "IMPORT") or open_braces > 0:  # else that is an error of its own
             hint = "it stands right before a definition; elsewhere write a comment, `# …`"
             lexed.problems.append(
                 Diagnostic("NL012", "this doc string documents nothing", span_of(token, file), hint=hint)

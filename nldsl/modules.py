@@ -9,10 +9,10 @@ from pathlib import Path
 
 from nldsl import tree
 from nldsl.diagnostics import Diagnostic, Findings, nearest
+from nldsl.instantiate.values import Builtin, Function, Namespace, Value
 from nldsl.parse import parse, read
 from nldsl.primitives import INSPECTORS, PRIMITIVES
 from nldsl.spans import NOWHERE, Span
-from nldsl.instantiate.values import Builtin, Function, Namespace, Value
 
 # Names that mean something of their own in every body.
 SPECIAL = ("self", "tick", "attention", *INSPECTORS)

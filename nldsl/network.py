@@ -140,9 +140,9 @@ def _learn_edges(graph: LevelGraph, learn: Objective, at: Any, running: set[str]
     outermost = learn.every.unit == "step"
     for source in dict.fromkeys(p.stream for b in learn.bodies for p in b.inputs if p.stream):
         yield at(source), learn.id, "data", STREAM, flow
-    for source in (*learn.pair, learn.when, *learn.weights, learn.over_weight):
-        if isinstance(source, str) and source:
-            yield at(source), learn.id, "data", STREAM, flow and source != learn.when
+    for factor in (*learn.pair, learn.when, *learn.weights, learn.over_weight):
+        if isinstance(factor, str) and factor:
+            yield at(factor), learn.id, "data", STREAM, flow and factor != learn.when
     if learn.kind == "loss" and graph.loss:
         yield at(graph.loss), learn.id, "data", STREAM, flow
     if learn.kind == "pairs":

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nldsl.graph import Body, Leaf, LevelGraph, Memory, Objective, Record
-from nldsl.instantiate.scope import snake
+from nldsl.naming import snake
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from nldsl.clocks import NEVER, held, shown
-from nldsl.fold import LOSS, Folding, Pair, collapse, flow, reduced
+from nldsl.diagram_text import how, net
+from nldsl.fold import LOSS, Folding, collapse, flow, reduced
 from nldsl.graph import LevelGraph, Memory, Objective, Period
 from nldsl.network import port_node
 from nldsl.parameters import has_parameters, rule_parameters
 
 CROWD = 7  # more boxes than this in a band, and the small ones of a repeat are shown as one
+Arrow = tuple[str, str | tuple[int, ...], str]
 CONTEXT, GRADIENT, START, ROUND = "context", "gradient", "start", "round"  # the kinds of arrows
 
 
@@ -34,14 +36,7 @@ class Box:
     seen_late: bool = False  # read as it stood at the start of a chunk
     members: tuple[str, ...] = ()
 
-    @property
-    def label(self) -> str:
-        """Its name without the scopes around it."""
-        if self.kind == "learn":
-            return self.name[self.name.find("learn") :]
-        if self.kind == "port":
-            return self.note
-        return self.name if self.kind == "group" else self.name.rpartition(".")[2]
+    label: str = ""
 
 
 @dataclass
@@ -80,21 +75,12 @@ class Picture:
     name: str
     bands: list[Band]
     outside: list[Box]
-    arrows: list[tuple[str, str | tuple[int, ...], str]]
-
-
-def human(count: int) -> str:
-    """1234567 -> 1.2M"""
-    for unit, letter in ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if count >= unit:
-            number = f"{count / unit:.1f}" if count < 99.5 * unit else f"{count / unit:.0f}"
-            return number.removesuffix(".0") + letter
-    return str(count)
+    arrows: list[Arrow]
 
 
 def picture(graph: LevelGraph) -> Picture:
     pairs = flow(graph)
-    fold = Folding.of([*(n for n, d in graph.nodes(data=True) if d["kind"] != "stream"), *(n for p in pairs for n in p)])
+    fold = Folding.of(n for n, d in graph.nodes(data=True) if d["kind"] != "stream")
     boxes: dict[str, Box] = {}
     for box in _boxes(graph):
         name = fold(box.name)
@@ -116,12 +102,13 @@ def picture(graph: LevelGraph) -> Picture:
             place[group] = min(place[m] for m in members)
             boxes[group] = _group(group, [boxes.pop(m) for m in members])
             inside.update(dict.fromkeys(members, group))
-    arrows: dict[tuple[str, str | tuple[int, ...], str], None] = {(a, b, CONTEXT): None for a, b in reduced(plain)}
+    arrows: dict[Arrow, None] = {(a, b, CONTEXT): None for a, b in reduced(plain)}
     arrows.update({(a, b, ROUND): None for a, b in sorted(carried)})
     for a, b, kind in _learning(graph):
         first, second = (inside.get(fold(x), fold(x)) for x in (a, b))
         if first != second:
             arrows[first, second, kind] = None
+    _label(boxes.values())
     ordered = sorted(boxes.values(), key=lambda b: place[b.name])
     filled = [Band(n, clocks[n[0]], [b for b in ordered if b.levels == n]) for n in bands]
     return Picture(graph.program, filled, [b for b in ordered if not b.levels], _whole_bands(list(arrows), filled))
@@ -142,7 +129,7 @@ def _boxes(graph: LevelGraph) -> Iterator[Box]:
                 at = (level[record.id]["level"],)
                 yield Box(record.id, kind, at, size, 0, record.heads, note, learned, seen_late)
             case Objective() if record.kind != "pairs":
-                yield Box(record.id, "learn", (level[record.id]["level"],), note=_how(record))
+                yield Box(record.id, "learn", (level[record.id]["level"],), note=how(record))
     for learn, name in _inside_rules(graph):
         heads = {m: graph.memories[m].heads for m in learn.memories if m in graph.memories}
         rule, _, inner = name.rpartition(" ")[2].partition(".")
@@ -153,20 +140,25 @@ def _boxes(graph: LevelGraph) -> Iterator[Box]:
         yield Box(LOSS, "loss", ())
     for out in graph.outs:
         name = streams[out.stream].name.rpartition(".")[2] if out.stream in streams else out.stream
-        yield Box(f"out:{out.id}", "port", (), note=name or out.id)
+        yield Box(f"out:{out.id}", "port", (), note=name or ("out" if len(graph.outs) == 1 else out.id))
 
 
-def _how(learn: Objective) -> str:
-    """How a learn learns, clause by clause."""
-    hold = f"hold {learn.hold} for {learn.hold_length} tokens" if learn.hold else ""
-    rules = [
-        f"by {learn.optimizer.name}" if learn.optimizer and learn.optimizer.name else "",
-        f"retaining {learn.retention.name}" if learn.retention and learn.retention.name else "",
-    ]
-    more = [f"over last {learn.over}" if learn.over else "", f"times {learn.times}" if learn.times > 1 else ""]
-    detached = "detached" if learn.detached else ""
-    lines = (" ".join(filter(None, rules)), " · ".join(filter(None, (hold, *more, detached))))
-    return ("\n" if hold or len(lines[0]) > 16 else " · ").join(filter(None, lines))
+def _label(boxes: Iterable[Box]) -> None:
+    """Names without the scopes around them, as far as that tells them apart."""
+    used: Counter[str] = Counter()
+    plain: list[Box] = []
+    for box in boxes:
+        if box.kind in ("memory", "attention", "state"):
+            used.update(box.name.split(".", i)[-1] for i in range(box.name.count(".") + 1))
+            plain.append(box)
+        else:
+            rest = box.name[box.name.find("learn") :] if box.kind == "learn" else box.name.rpartition(".")[2]
+            box.label = {"port": box.note, "group": box.name, "loss": box.name}.get(box.kind, rest)
+    for box in plain:
+        parts = box.name.split(".")
+        least = 1 if "*" in parts else min(2, len(parts))  # `logits.linear` says more than `linear`
+        ends = [".".join(parts[-i:]) for i in range(least, len(parts) + 1)]
+        box.label = next((end for end in ends if used[end] == 1), box.name)
 
 
 def _inside_rules(graph: LevelGraph) -> Iterator[tuple[Objective, str]]:
@@ -231,14 +223,14 @@ def _is_big(box: Box, boxes: list[Box]) -> bool:
 
 def _group(name: str, members: list[Box]) -> Box:
     copies = min(b.copies for b in members)
-    nets = Counter(b.label.rsplit("_", 1)[0] if b.label[-1:].isdecimal() else b.label for b in members)
+    nets = Counter(net(b.name) for b in members)
     words = [f"{count} {net}" if count > 1 else net for net, count in nets.most_common()]
     note = "\n".join(" · ".join(words[i : i + 2]) for i in range(0, len(words), 2))
     size = sum(b.size * b.copies for b in members) // copies
     return Box(name, "group", members[0].levels, size, copies, note=note, members=tuple(b.name for b in members))
 
 
-def _whole_bands(arrows: list[tuple[str, str | tuple[int, ...], str]], bands: list[Band]) -> list[tuple[str, str | tuple[int, ...], str]]:
+def _whole_bands(arrows: list[Arrow], bands: list[Band]) -> list[Arrow]:
     """One arrow to a band in place of one to each of its memories, where a slower learn starts them all."""
     for band in bands:
         names = {b.name for b in band.boxes if b.kind in ("memory", "group", "attention") and b.learned}

@@ -116,12 +116,12 @@ def _rows() -> list[Primitive]:
     each("stop", "x", lambda T, x: x.detach(), "x, blocking every gradient", dtype="same", smooth=False)
 
     row("matmul", "a b", shape_rules.matmul, torch_forms.matmul, "a @ b, in row convention: y = x @ w")
-    for name, form in (("sum", "sum"), ("mean", "mean"), ("max", "amax")):
+    for name, function in (("sum", "sum"), ("mean", "mean"), ("max", "amax")):
         row(
             name,
             "x",
             shape_rules.reduce,
-            torch_forms.reduce(form),
+            torch_forms.reduce(function),
             f"the {name} of all entries, or along one axis",
             attrs={"axis": None},
         )

@@ -13,9 +13,9 @@ from nldsl.checks import ALL, names
 from nldsl.diagnostics import Diagnostic, Findings, nearest
 from nldsl.graph import LevelGraph
 from nldsl.instantiate.instance import instantiate
+from nldsl.instantiate.values import Function
 from nldsl.modules import Linker, ModuleScope, library
 from nldsl.network import level_graph
-from nldsl.instantiate.values import Function
 
 
 @dataclass
@@ -64,7 +64,7 @@ def _open(place: str, text: str | None, linker: Linker) -> ModuleScope | None:
     if text is not None:
         return linker.link(text, place, Path(place))
     path = Path(place)
-    if place.startswith("std.") and not path.suffix == ".nl":
+    if place.startswith("std.") and path.suffix != ".nl":
         path = library().joinpath(*place.split(".")[1:]).with_suffix(".nl")
     return linker.file(path)
 

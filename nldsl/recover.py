@@ -10,7 +10,6 @@ from lark import Lark, Token, Tree, UnexpectedToken
 
 from nldsl.diagnostics import Diagnostic
 from nldsl.lex import KINDS, MOST_PROBLEMS, terminals
-from nldsl.spans import Span
 from nldsl.syntax_errors import Situation, explain
 from nldsl.tree import Module
 
@@ -23,9 +22,10 @@ class Recovery:
     def __init__(self, lark: Lark, tokens: list[Token], file: str, problems: list[Diagnostic]) -> None:
         self.tokens, self.file, self.problems = tokens, file, problems
         self.state = lark.parse_interactive().parser_state
-        # a syntax error in a line with a strange character is a consequence of it
-        self.silent = {line for p in problems for line in range(p.span.line, p.span.end_line + 1)}
-        self.reported: set[Span] = set()
+        # no consequences: nothing in a line with a strange character is reported, and in a line that is broken already
+        # only what can be mended on the spot
+        self.broken: set[int] = set()
+        self.strange = {line for p in problems for line in range(p.span.line, p.span.end_line + 1)}
 
     def run(self) -> Module:
         """The module, or what is left of it."""
@@ -54,9 +54,9 @@ class Recovery:
                 lambda back, *types: self.after(self.state.state_stack[: -back or None], *types) is not None,
             )
         )
-        if error.problem.span.line not in self.silent and error.problem.span not in self.reported:
+        line = error.problem.span.line
+        if line not in self.strange and (error.feed or line not in self.broken):
             self.problems.append(error.problem)
-            self.reported.add(error.problem.span)
         if len(self.problems) >= MOST_PROBLEMS:
             return self.panic(len(self.tokens) - 1)
         if error.back:
@@ -64,7 +64,10 @@ class Recovery:
         for kind in error.feed:
             replaced = self.tokens[i - error.back] if error.skip or error.back else None
             self.state.feed_token(self.stand_in(kind, replaced or self.tokens[max(i - 1, 0)], at_end=not replaced))
-        return i + error.skip if error.feed else self.panic(i + error.at)
+        resumed = i + error.skip if error.feed else self.panic(i + error.at)
+        if resumed > i:
+            self.broken.add(line)
+        return resumed
 
     @staticmethod
     def stand_in(kind: str, place: Token, at_end: bool) -> Token:
@@ -118,7 +121,7 @@ class Recovery:
         return alone and following[0] == "NAME" and (kind == "IMPORT" or (kind == "FROM" and path[:1] == ["IMPORT"]))
 
     def begins_statement(self, i: int, column: int, broken: bool) -> bool:
-        """Also a name that begins a line further out than the statement, or as far unless it is where that one broke."""
+        """Also a name that begins a line as far out as the statement, unless it is where that one broke."""
         token = self.tokens[i]
         before = self.tokens[i - 1].type if i else ""
         following = [t.type for t in self.tokens[i + 1 : i + 3]]

@@ -103,7 +103,7 @@ def _problem(span: Span, message: str, hint: str = "", second: tuple[Span, str] 
 
 def arrow_for_less(s: Situation) -> Error | None:
     """`x <-1` where `x < -1` is meant."""
-    if s.token.type != "LARROW" or not s.can(0, "LESS", "MINUS", *s.next(1)):
+    if s.token.type != "LARROW" or s.opens_line(s.i) or not s.can(0, "LESS", "MINUS", *s.next(1)):
         return None
     message = "`<-` writes to a state or memory, and a value is expected here"
     problem = _problem(s.span(s.token), message, "with a space, `x < -1` compares")
@@ -124,10 +124,13 @@ def keyword_as_name(s: Situation) -> Error | None:
     """`f(level)`, `level = 3`."""
     following = s.tokens[s.i + 1] if s.i + 1 < len(s.tokens) else s.token
     alone = following.line != s.token.line or following.type not in ("NAME", "NUMBER", "TRUE", "FALSE", "NOT")
-    previous = s.previous
+    if s.opens_line(s.i):  # there it may well be meant as the word it is
+        alone = following.type in ("EQUAL", "LARROW", "COMMA")
+    # a unit was read as one, so that is not what is wrong
+    previous = s.previous if s.just_read and s.previous and s.previous.type not in e.UNITS else None
     if e.keyword(s.token.type) and alone and s.can(0, "NAME", *s.next()):
         word, feed, skip, back = s.token, ("NAME",), 1, 0
-    elif previous and e.keyword(previous.type) and s.just_read and s.can(1, "NAME", *s.next(first=0)):
+    elif previous and e.keyword(previous.type) and s.can(1, "NAME", *s.next(first=0)):
         word, feed, skip, back = previous, ("NAME",), 0, 1
     else:
         return None
@@ -190,7 +193,8 @@ def chained_comparison(s: Situation) -> Error | None:
 
 
 def equal_for_comparison(s: Situation) -> Error | None:
-    if s.token.type != "EQUAL" or not s.can(0, "EQUAL_EQUAL", *s.next()):
+    opener = s.opener()
+    if s.token.type != "EQUAL" or (opener and opener.type != "LBRACE") or not s.can(0, "EQUAL_EQUAL", *s.next()):
         return None
     problem = _problem(s.span(s.token), "`=` binds a name, and a value is expected here", "`==` compares")
     return Error(problem, ("EQUAL_EQUAL",), skip=1)
@@ -274,7 +278,7 @@ def unexpected(s: Situation) -> Error:
     expected = e.phrase(s.accepted)
     message = f"expected {expected}, found {found(s.token)}" if expected else f"unexpected {found(s.token)}"
     opener = s.opener()
-    shut = s.token.type == "$END" or s.token.type in KINDS | CLOSE
+    shut = s.token.type in KINDS | CLOSE | {"$END", "DOC"}
     if shut and opener is not None and OPEN[opener.type] in s.accepted:
         return Error(_problem(s.span(s.token), message, second=(s.span(opener), "opened here")))
     outside = "BLOCK" in s.accepted and "MEMORY" not in s.accepted and s.token.type in e.STATEMENT

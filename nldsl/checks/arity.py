@@ -9,8 +9,9 @@ from nldsl import tree
 from nldsl.graph import Period
 
 # For each kind of learn, what is not allowed and why. "step" adds to the others on a step clock.
+CLOSED_FORM = ("minimizing", "retaining", "by", "hold", "over", "weighted", "times", "through")
 FORBIDDEN: dict[str, dict[str, str]] = {
-    "pairs": dict.fromkeys(("minimizing", "retaining", "by", "hold", "over", "weighted", "times", "through"), "attention keeps its pairs as they are: its best fit is known in closed form"),
+    "pairs": dict.fromkeys(CLOSED_FORM, "attention keeps its pairs as they are: its best fit is known in closed form"),
     "loss": {
         "over": "the loss is summed over the window already",
         "times": "the loss is known once per window",

@@ -118,6 +118,8 @@ class _Contract:
         end = kept[-1] if kept else ""  # a memory that only its own writes use
         if end and not str(node[1]).startswith(f"{end}."):
             return Cut(f"`{_short(end)}` is never read", self.memories[end].span)
+        if end and any(n[:2] == ("value", end) for n in self._needed if isinstance(n, tuple)):
+            return Cut("it is overwritten before it is read")
         return Cut("nothing reads it")
 
     def _ended(self, node: Node) -> Cut | None:
@@ -129,6 +131,9 @@ class _Contract:
         if stream is None:
             return None
         shown = f"`{_short(stream.name)}`" if stream.name else "what is computed from it"
+        for learn in self.graph.objectives:
+            if any(p.stream == node for body in learn.bodies for p in body.inputs):
+                return Cut(f"{shown} is used in `{_short(learn.id)}` alone, which passes no gradient to it", learn.span)
         return Cut(f"{shown} is never used", stream.span)
 
 

@@ -96,13 +96,15 @@ def _single(text: str) -> int | Fraction | bool:
 
 
 def load(program: str, hyper: dict[str, Any], length: int | None = None, warn: bool = False) -> LevelGraph:
-    """The graph of a program. Where it is wrong, its diagnostics go to stderr and the command ends with code 1."""
+    """The graph of a program. Where it is wrong, its diagnostics go to stderr and the command ends with code 1.
+    length: how many tokens it is for. warn: warnings are said too."""
     from nldsl.program import front_end
 
     result = front_end(program, hyper, length=length)
     entered(result)
-    if result.findings.errors or (warn and result.findings.items):
-        click.echo(rendered(result.findings.sorted(), result.sources, sys.stderr), err=True)
+    said = [d for d in result.findings.sorted() if result.findings.errors or (warn and d.severity == "warning")]
+    if said:
+        click.echo(rendered(said, result.sources, sys.stderr), err=True)
     if result.graph is None or result.findings.errors:
         raise click.exceptions.Exit(WRONG)
     return result.graph

@@ -16,6 +16,7 @@ from nldsl.graph import LevelGraph, Memory, Objective
 from nldsl.levels import Member, levels_of
 from nldsl.parameters import learned_parameters
 
+SHOWN = 2  # members named in the summary
 Moved = dict[str, tuple[float, float]]  # member -> squared norm of its change, and of its start
 
 
@@ -46,7 +47,7 @@ class Reader:
         fold = Folding.of(m.id for level in levels for m in level)
         for i, level in enumerate(levels, 1):
             members = list(dict.fromkeys(fold(m.id) for m in level))
-            names = ", ".join(members[:3]) + (f" and {len(members) - 3} more" if len(members) > 3 else "")
+            names = ", ".join(members[:SHOWN]) + (f" and {len(members) - SHOWN} more" if len(members) > SHOWN else "")
             rows.append((str(i), shown(level[0].period), f"{self._writes(level):,}", self._change(level, moved), names))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         rows.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
@@ -63,7 +64,8 @@ class Reader:
         learns = [o for o in self.graph.objectives if member.id in o.memories or o.id == member.learn]
         learn = min(learns, key=lambda o: order(o.every), default=None)
         late = learn is not None and learn.kind == "loss" and self.machine.ahead
-        return max(0, self.read_so_far - late) // max(1, period.count if period.count else learn.every.count if learn else 1)
+        window = period.count or (learn.every.count if learn else 1)
+        return max(0, self.read_so_far - late) // window
 
     def _change(self, level: list[Member], moved: Moved) -> str:
         known = [moved[m.id] for m in level if m.id in moved]

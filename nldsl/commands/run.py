@@ -54,7 +54,8 @@ def command(program: str, file: str | None, tokens: int, window: int, seed: int,
 
     reader = Reader(graph, seed)
     size = reader.parameters
-    click.echo(f"{graph.program}: {size:,} parameters read {len(text):,} bytes of {file or 'the documentation of Python'}")
+    source = file or "the documentation of Python"
+    click.echo(f"{graph.program}: {size:,} parameters read {len(text):,} bytes of {source}")
     if size > SLOW:
         click.echo("this is much for the reference interpreter; --set can make it smaller", err=True)
     windows = _Windows(window, len(text))
@@ -111,7 +112,7 @@ def _fit(graph: LevelGraph) -> None:
         raise Failure(f"`{graph.program}` has no `loss`; {need} that assigns one")
     size = _vocabulary(graph)
     if size < BYTES:
-        raise Failure(f"`{graph.program}` knows {size} tokens, and bytes are {BYTES}: its vocabulary must be at least that")
+        raise Failure(f"`{graph.program}` knows {size} tokens, and there are {BYTES} bytes: its vocabulary is too small")
 
 
 def _shown(port: Port) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nldsl.commands.common import WRONG, load, rendered, set_option
+from nldsl.commands.common import WRONG, Failure, load, rendered, set_option
 
 if TYPE_CHECKING:
     from nldsl.graph import LevelGraph
@@ -81,7 +81,7 @@ def _tree(program: str) -> str:
     if name:
         known = [d.name.id for d in module.definitions]
         if name not in known:
-            raise click.UsageError(f"`{place}` defines no `{name}`; {nearest(name, known) or 'see --tree without a name'}")
+            raise Failure(f"`{place}` defines no `{name}`; {nearest(name, known) or 'without `:NAME`, all is shown'}")
         kept = tuple(d for d in module.definitions if d.name.id == name)
         module = replace(module, imports=(), doc=None, definitions=kept)
     return show_tree(module)

@@ -8,7 +8,7 @@ from typing import Any
 from nldsl import tree
 from nldsl.instantiate import binding, functions, reading, statements
 from nldsl.instantiate import evaluate as ev
-from nldsl.instantiate.scope import Scope, snake
+from nldsl.instantiate.scope import Scope
 from nldsl.instantiate.values import (
     POISON,
     Builtin,
@@ -21,6 +21,7 @@ from nldsl.instantiate.values import (
     Value,
     describe,
 )
+from nldsl.naming import snake
 from nldsl.spans import Span
 
 

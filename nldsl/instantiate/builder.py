@@ -106,7 +106,7 @@ class Builder:
             return POISON
         if row.fold is not None and args and all(is_number(a) for a in args):
             return self._fold(op, args, span)
-        refs = [self.capture(a) if isinstance(a, Ref) else a for a in args]
+        refs: list[Any] = [self.capture(a) if isinstance(a, Ref) else a for a in args]
         heads = {r.heads for r in refs if isinstance(r, Ref) and r.heads}
         if len(heads) > 1:
             self._report(
@@ -165,7 +165,8 @@ class Builder:
         if isinstance(value, complex):
             self._report("NL207", "this number is not real: a root of something negative", span)
             return POISON
-        return int(value) if isinstance(value, Fraction) and value.denominator == 1 else value  # type: ignore[no-any-return]
+        whole: Scalar = int(value) if isinstance(value, Fraction) and value.denominator == 1 else value
+        return whole
 
     @staticmethod
     def _dtype(rule: str, refs: list[Any]) -> str:

@@ -87,10 +87,11 @@ def per_head(value: Ref, heads: int, scope: Scope, span: Span) -> Ref | Poison:
         emitted = value.owner.emit("per_head", (value,), span)
         stream = value.owner.index[emitted.id]
         value.owner.replace(stream, replace(stream, heads=heads))
-        return replace(emitted, heads=heads)
+        return Ref(emitted.id, (), heads, emitted.dtype, emitted.lag, emitted.owner)
     if value.shape and all(int(d) == 1 for d in value.shape):
         emitted = scope.builder.emit("reshape", (value,), span, shape=())
-    return emitted  # type: ignore[no-any-return]
+    assert isinstance(emitted, Ref | Poison)
+    return emitted
 
 
 def rate(

@@ -131,8 +131,8 @@ def _blank(
     unit = ("token",) if period.unit == "step" else (scope.unit,)
     counts = {}
     for name, clause in (
-        ("hold", statement.hold and statement.hold.length),
-        ("over", statement.over and statement.over.length),
+        ("hold", statement.hold.length if statement.hold else None),
+        ("over", statement.over.length if statement.over else None),
         ("through", statement.through),
     ):
         counted = memories.quantity(clause, scope, unit) if clause is not None else (0, "")

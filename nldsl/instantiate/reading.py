@@ -7,7 +7,7 @@ from nldsl.graph import Leaf, Stream
 from nldsl.instantiate import apply, binding, memories
 from nldsl.instantiate import evaluate as ev
 from nldsl.instantiate.builder import Builder
-from nldsl.instantiate.scope import Scope, snake
+from nldsl.instantiate.scope import Scope
 from nldsl.instantiate.values import (
     POISON,
     Function,
@@ -17,6 +17,7 @@ from nldsl.instantiate.values import (
     Ref,
     Value,
 )
+from nldsl.naming import snake
 from nldsl.spans import Span
 
 

@@ -80,10 +80,10 @@ def _rule(
             args.append(scope.builder.capture(fitted).id)
     bodies = []
     for memory, leaf, _heads in targets:
-        name = _body(kind, function, env, memory, leaf, learned, keys, scope, expr)
-        if name is None:
+        body = _body(kind, function, env, memory, leaf, learned, keys, scope, expr)
+        if body is None:
             return None
-        bodies.append((memory, leaf.name, name))
+        bodies.append((memory, leaf.name, body))
     return Rule(function.name, tuple(bodies), tuple(args), expr.span)
 
 

@@ -9,8 +9,9 @@ from nldsl import tree
 from nldsl.graph import Period, Stream
 from nldsl.instantiate import evaluate as ev
 from nldsl.instantiate import learning, memories, reading
-from nldsl.instantiate.scope import Scope, Window, suffix_of
+from nldsl.instantiate.scope import Scope, Window
 from nldsl.instantiate.values import POISON, Handle, Poison, Ref, Value, describe
+from nldsl.naming import suffix_of
 from nldsl.shape_rules import ShapeError, broadcast, show_shape
 
 

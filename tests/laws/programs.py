@@ -216,7 +216,11 @@ class Writer:
         return options[self.choose(len(options))]
 
     def chance(self, percent: int) -> bool:
-        return self.choose(100) >= 100 - percent
+        """True about so often; few choices, so that different choices are different programs."""
+        if percent > 50:
+            return self.choose(round(100 / (100 - percent))) != 0
+        sides = round(100 / percent)
+        return self.choose(sides) == sides - 1
 
     def note(self, *clauses: str) -> None:
         self.clauses.update(clauses)
@@ -327,7 +331,7 @@ class Writer:
 
     def start(self, memory: Memory) -> str:
         alike = [m for m in self.declared if m.net == memory.net]
-        if alike and self.chance(50):
+        if alike and self.chance(80):
             self.note("from Other")
             other = self.pick(alike)
             memory.zero = other.zero
@@ -421,7 +425,7 @@ class Writer:
         what, objective, single = self.objective(memories, form)
         hold = self.pick(["", "", "gradient", "state"]) if not any(m.learns for m in memories) else ""
         over = not hold and self.chance(30)
-        times = not hold and not over and self.chance(15)
+        times = not hold and not over and self.chance(33)
         keyed = every == 1 and not over and single and all(m.keyed for m in memories)
         clauses = [f"minimizing {objective}", *self.rules(memories, every > 1, keyed), self.pace(every)]
         if hold:
@@ -444,7 +448,7 @@ class Writer:
         self.periods.add(every)
         self.note("loss on tokens")
         clauses = ["minimizing loss", *self.rules(memories, True, False), self.pace(every)]
-        if self.chance(25):
+        if self.chance(33):
             self.note("through")
             clauses.append("through 4 tokens")
         if not any(m.learns for m in memories) and self.chance(20):
@@ -540,9 +544,9 @@ class Writer:
 
     def optimizer(self, memories: list[Memory], slow: bool, keyed: bool) -> str:
         kinds = ["gd"] * 4 + ["momentum"] * 3 + ["nesterov", "adam", "adamw", "muon", "m3", "restarting", "restarting"]
-        kinds += ["clipped", "clipped", "by_shape", "by_shape", "pulled", "tick", "slowly"]
+        kinds += ["clipped", "clipped", "clipped", "by_shape", "by_shape", "pulled", "tick", "slowly"]
         if keyed:
-            kinds += ["dgd"] * 3
+            kinds += ["dgd"] * 5
         if all(m.keyed for m in memories):
             kinds += ["delta_momentum", "deep_momentum", "deep_momentum"]
         kind = self.pick(kinds)
@@ -576,7 +580,7 @@ class Writer:
         if self.heads:
             shapes += ["[heads]", "[heads, 1]"]
         if all(m.square for m in memories):
-            shapes += ["[n]", "[n, 1]"] * 2
+            shapes += ["[n]", "[n, 1]"] * 3
         shape = self.pick(shapes)
         if not shape:
             return self.pick(["0.1", "0.05", "0.2"])
@@ -616,7 +620,7 @@ class Writer:
         elif kind == "list":
             self.note("weighted list")
             clauses.append(f"weighted [{self.factor()}, {self.factor()}]")
-        if self.chance(20):
+        if self.chance(25):
             condition = self.pick(self.conditions)
             self.note("when per head" if self.heads and condition == self.conditions[0] else "when")
             clauses.append(f"when {condition}")
@@ -632,7 +636,7 @@ class Writer:
         self.note("over")
         count = self.pick([2, 2, 3])
         text = f"over last {count} tokens"
-        kind = self.pick(["", "own", "age", "age"])
+        kind = self.pick(["own", "own", "age", "age", ""])
         if kind == "own":
             self.note("over weighted []")
             text += f" weighted sigmoid(sum({self.stream()}))"
@@ -835,7 +839,7 @@ class Writer:
             rule = self.pick(rules)
             keep = self.pick(["", " retaining weight_decay(0.1)"])
             self.line(f"learn {out} minimizing loss{keep} by {rule} {every}{self.reach()}")
-        if self.chance(12):
+        if self.chance(20):
             self.note("learn * on tokens", "loss on tokens", "every N tokens")
             every = self.pick([2, 4])
             self.periods.add(every)
@@ -857,10 +861,9 @@ class Writer:
         return ""
 
 
-@st.composite
-def programs(draw: st.DrawFn) -> Program:
+def programs() -> st.SearchStrategy[Program]:
     """Programs as Hypothesis draws and shrinks them."""
-    return Writer(lambda n: draw(st.integers(0, n - 1))).program()
+    return st.randoms(use_true_random=False).map(lambda random: Writer(random.randrange).program())
 
 
 def seeded(seed: int) -> Program:
