@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from nldsl.graph import Body, Memory, Objective, Period, Record, Stream
+from nldsl.graph import Body, Memory, Objective, Period, Record, Stream, changed
 
 NEVER = Period(1, "never")
 _UNITS = ("token", "update", "step", "never")
@@ -53,7 +53,7 @@ def with_clocks(body: Body, unit: str = "token") -> Body:
         if isinstance(record, Stream):
             clock = _clock(record, clocks, period, hold, unit)
             clocks[record.id] = clock
-            records.append(replace(record, clock=clock))
+            records.append(changed(record, clock=clock))
         else:
             records.append(record)
     return replace(body, records=tuple(records))

@@ -183,6 +183,14 @@ class Objective:
 
 Record = Memory | Stream | Objective
 
+
+def changed(stream: Stream, **fields: Any) -> Stream:
+    """A copy with some fields changed: `dataclasses.replace`, several times faster, for what a program has most of."""
+    new = object.__new__(Stream)
+    for name in Stream.__slots__:
+        object.__setattr__(new, name, fields[name] if name in fields else getattr(stream, name))
+    return new
+
 # The paper's kinds of knowledge transfer (section 3.3).
 DIRECT = "direct, parametric"
 CONTEXT = "direct, non-parametric"

@@ -166,9 +166,7 @@ class _Count:
             return f"last {learn.over} {unit}s"
         return f"chunk of {learn.hold_length}" if learn.hold else f"its {'tick' if unit == 'token' else unit}"
 
-    def inside(
-        self, learn: Objective, memories: Mapping[str, Memory], prefix: str, copies: int, learned: bool
-    ) -> None:
+    def inside(self, learn: Objective, memories: Mapping[str, Memory], prefix: str, copies: int, learned: bool) -> None:
         """The memories and states inside the learn's rules, one set per weight and head served."""
         learned = learned and learn.every.unit != "step"
         for rule in rules(learn):

@@ -18,7 +18,8 @@ class Member:
     id: str
     period: Period
     learn: str = ""  # for what is inside a rule: the learn it serves
-    inner: str = ""  # and its name there
+    rule: str = ""  # the name of that rule
+    inner: str = ""  # and its own name there
 
 
 @dataclass
@@ -34,11 +35,12 @@ def feeding(tick: Body, bodies: Mapping[str, Body], loss: str) -> Feeding:
     for memory, period in periods(tick.records).items():
         found.members[memory] = Member(memory, period)
     fresh = _walk(tick, bodies, found, {}, "")
-    for learn in tick.records:
-        if isinstance(learn, Objective) and learn.kind == "loss" and learn.every.unit == "token":
-            slow = {m for o in tick.records if isinstance(o, Objective) and o.kind == "loss" for m in o.memories}
+    learns = [r for r in tick.records if isinstance(r, Objective)]
+    slow = {m for o in learns if o.kind == "loss" for m in o.memories}
+    for learn in learns:
+        if learn.kind == "loss" and learn.every.unit == "token":
             _serve(learn, fresh.get(loss, frozenset()) - slow, bodies, found)
-        elif isinstance(learn, Objective) and learn.every.unit == "step":
+        elif learn.every.unit == "step":
             _serve(learn, frozenset(), bodies, found)
     return found
 
@@ -99,7 +101,7 @@ def _serve(
             for memory, period in periods(bodies[name].records, "update").items():
                 count = learn.every.count * period.count if period.unit == "update" else period.count
                 unit = learn.every.unit if period.unit == "update" else period.unit
-                found.members[inner + memory] = Member(inner + memory, Period(count, unit), learn.id, memory)
+                found.members[inner + memory] = Member(inner + memory, Period(count, unit), learn.id, rule.name, memory)
             given = {p.id: (uses if p.id in ("g", "u", "key", "total_norm") else rates) for p in bodies[name].inputs}
             after = _walk(bodies[name], bodies, found, given, inner)
             feeding_rule |= after.get(bodies[name].results[0], frozenset())

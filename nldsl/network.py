@@ -46,7 +46,7 @@ def level_graph(
     found = feeding(graph.tick, graph.bodies, loss)
     levels = level_numbers(found)
     _nodes(graph, found, levels)
-    for source, target, edge, transfer, flow in _edges(graph):
+    for source, target, edge, transfer, flow in _edges(graph, found):
         graph.add_edge(source, target, kind=edge, transfer=transfer, flow=flow)
     return graph
 
@@ -103,9 +103,13 @@ def _inner(graph: LevelGraph, learn: str, name: str) -> Memory | None:
     return None
 
 
-def _edges(graph: LevelGraph) -> Iterator[Edge]:
+def _edges(graph: LevelGraph, found: Feeding) -> Iterator[Edge]:
     ports = {p.id: port_node(p) for p in graph.tick.inputs}
-    hold = held(graph.tick.records)
+    hold, records = held(graph.tick.records), graph.memories
+    inner: dict[tuple[str, str], list[str]] = {}  # what is inside a learn's rule, by learn and rule
+    for member in found.members.values():
+        if member.learn:
+            inner.setdefault((member.learn, member.rule), []).append(member.id)
     running = {m for r in graph.objectives if r.every.unit != "step" for m in r.memories} | {
         s.memory for s in graph.records(Stream) if s.op == "assign"
     }
@@ -130,12 +134,19 @@ def _edges(graph: LevelGraph) -> Iterator[Edge]:
                     for other in {s.memory for s in body.records if isinstance(s, Stream) and s.op == "weight"}:
                         yield other, record.id, "initial-state", INITIALISATION, True
             case Objective():
-                yield from _learn_edges(graph, record, at, running)
+                yield from _learn_edges(graph, record, at, running, records, inner)
     for out in graph.outs:
         yield at(out.stream), f"out:{out.id}", "data", DIRECT, True
 
 
-def _learn_edges(graph: LevelGraph, learn: Objective, at: Any, running: set[str]) -> Iterator[Edge]:
+def _learn_edges(
+    graph: LevelGraph,
+    learn: Objective,
+    at: Any,
+    running: set[str],
+    records: Mapping[str, Memory],
+    inner: Mapping[tuple[str, str], list[str]],
+) -> Iterator[Edge]:
     flow = not learn.detached
     outermost = learn.every.unit == "step"
     for source in dict.fromkeys(p.stream for b in learn.bodies for p in b.inputs if p.stream):
@@ -158,10 +169,9 @@ def _learn_edges(graph: LevelGraph, learn: Objective, at: Any, running: set[str]
     for rule, node in ((learn.optimizer, by), (learn.retention, retaining)):
         for source in rule.args if rule else ():
             yield at(source), node, "data", DIRECT, True
-        for name in {n for n in graph if n.startswith(f"{learn.id} {rule.name}.")} if rule and rule.name else ():
+        for name in inner.get((learn.id, rule.name), ()) if rule else ():
             yield node, name, "write", WEIGHTS, not outermost
             yield name, node, "data", DIRECT, not outermost
-    records = graph.memories
     for memory in learn.memories:
         if memory not in graph:
             continue

@@ -12,9 +12,9 @@ Shape = tuple[int, ...]
 class Dim(int):
     """A size that remembers what the text calls it: `4 * d = 64`."""
 
-    name: str
+    name: object  # its `str` is what the text calls it, made when a message needs it
 
-    def __new__(cls, value: int, name: str = "") -> Dim:
+    def __new__(cls, value: int, name: object = "") -> Dim:
         size = super().__new__(cls, value)
         size.name = name or getattr(value, "name", "")
         return size
@@ -22,7 +22,7 @@ class Dim(int):
 
 def show_shape(shape: Sequence[int]) -> str:
     """`[dim = 32, 4]`: sizes with the names the text gives them."""
-    named = (f"{n} = {int(d)}" if (n := getattr(d, "name", "")) else str(int(d)) for d in shape)
+    named = (f"{n} = {int(d)}" if (n := str(getattr(d, "name", ""))) else str(int(d)) for d in shape)
     return "[" + ", ".join(named) + "]"
 
 

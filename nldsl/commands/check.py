@@ -104,8 +104,8 @@ def _file(file: str, hyper: dict[str, Any], length: int | None) -> tuple[list[An
 
 
 def _checked(place: str, graph: Any, fine: bool) -> Checked:
-    from nldsl.levels import levels_of
     from nldsl.parameters import learned_parameters
 
     size = sum(p.size for p in learned_parameters(graph).values())
-    return Checked(place, graph.program, fine, size, len(levels_of(graph)))
+    levels = max((level for _, level in graph.nodes(data="level")), default=0)
+    return Checked(place, graph.program, fine, size, levels)

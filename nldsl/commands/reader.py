@@ -112,5 +112,3 @@ def _inside(kept: Mapping[Any, Any], learn: Objective, prefix: str, graph: Level
 def _norms(weights: Mapping[str, Tensor], starts: Mapping[str, Tensor]) -> tuple[float, float]:
     change = sum(float(((weights[n].detach() - starts[n].detach()) ** 2).sum()) for n in weights)
     return change, sum(float((starts[n].detach() ** 2).sum()) for n in weights)
-
-

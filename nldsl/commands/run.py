@@ -112,7 +112,9 @@ def _fit(graph: LevelGraph) -> None:
         raise Failure(f"`{graph.program}` has no `loss`; {need} that assigns one")
     size = _vocabulary(graph)
     if size < BYTES:
-        raise Failure(f"`{graph.program}` knows {size} tokens, and there are {BYTES} bytes: its vocabulary is too small")
+        raise Failure(
+            f"`{graph.program}` knows {size} tokens, and there are {BYTES} bytes: its vocabulary is too small"
+        )
 
 
 def _shown(port: Port) -> str:

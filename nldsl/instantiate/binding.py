@@ -93,7 +93,7 @@ def bind(function: Function, arguments: Sequence[tree.Argument], scope: Scope, s
             if isinstance(value, Handle):
                 value = ev.as_operand(value, scope, argument.value)
             elif is_number(value) and not isinstance(argument.value, tree.Number) and isinstance(value, int):
-                value = value if isinstance(value, bool) else Dim(value, ev.text(argument.value))
+                value = value if isinstance(value, bool) else Dim(value, ev.Written(argument.value))
             bound[name] = value
         else:
             scope.context.report(

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import Any
 
 from nldsl.diagnostics import Diagnostic, Findings
-from nldsl.graph import Body, Objective, Port, Record, Scalar, Shape, Stream
+from nldsl.graph import Body, Objective, Port, Record, Scalar, Shape, Stream, changed
 from nldsl.instantiate.values import POISON, Handle, Poison, Ref, is_number
 from nldsl.primitives import PRIMITIVES
 from nldsl.shape_rules import ShapeError, show_shape
@@ -85,7 +85,7 @@ class Builder:
 
     def add(self, stream: Stream) -> Ref:
         self.budget.record(stream.span)
-        stream = replace(stream, id=f"%{len(self.index) + 1}")
+        stream = changed(stream, id=f"%{len(self.index) + 1}")
         self.index[stream.id] = stream
         self.records.append(stream)
         return Ref(stream.id, stream.shape, stream.heads, stream.dtype, stream.lag, self)
@@ -95,10 +95,10 @@ class Builder:
         self.records[next(i for i in range(len(self.records) - 1, -1, -1) if self.records[i] is old)] = new
 
     def rename(self, stream: Stream, name: str) -> None:
-        self.replace(stream, replace(stream, name=name))
+        self.replace(stream, changed(stream, name=name))
 
     def emit(
-        self, op: str, args: tuple[Ref | Scalar | Poison, ...], span: Span, shown: str = "", **attrs: Any
+        self, op: str, args: tuple[Ref | Scalar | Poison, ...], span: Span, shown: object = "", **attrs: Any
     ) -> Ref | Scalar | Poison:
         """Apply a primitive; on numbers alone, compute it exactly. Errors are reported and give poison."""
         row = PRIMITIVES[op]
@@ -202,7 +202,7 @@ def finished(records: list[Any]) -> list[Record]:
     return result
 
 
-def _shown(op: str, shown: str) -> str:
+def _shown(op: str, shown: object) -> str:
     return f"`{shown or op}`"
 
 

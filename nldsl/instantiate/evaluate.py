@@ -39,10 +39,10 @@ def evaluate(expr: tree.Expr, scope: Scope) -> Value:
         case tree.Unary():
             op = "neg" if expr.op == "-" else "not"
             operand = operand_of(expr.operand, scope)
-            return scope.builder.emit(op, (operand,), expr.span, f"{expr.op} {text(expr.operand)}")
+            return scope.builder.emit(op, (operand,), expr.span, Written(expr))
         case tree.Binary():
             left, right = operand_of(expr.left, scope), operand_of(expr.right, scope)
-            return scope.builder.emit(OPERATORS[expr.op], (left, right), expr.span, text(expr))
+            return scope.builder.emit(OPERATORS[expr.op], (left, right), expr.span, Written(expr))
         case tree.Index():
             return _index(expr, scope)
         case tree.Call():
@@ -134,8 +134,7 @@ def size_of(expr: tree.Expr, scope: Scope, what: str, least: int = 1) -> Dim | P
         return scope.context.report(
             "NL207", f"{what} must be a whole number of at least {least}, and `{text(expr)}` is {shown}", expr.span
         )
-    written = "" if isinstance(expr, tree.Number) else text(expr)
-    return Dim(int(value), written)
+    return Dim(int(value), "" if isinstance(expr, tree.Number) else Written(expr))
 
 
 def shape_of(expr: tree.List, scope: Scope) -> tuple[Dim, ...] | Poison:
@@ -151,6 +150,18 @@ def emit_weight(handle: Handle, leaf: str, mode: str, scope: Scope, span: Span) 
         Stream("", "weight", (), (), shape, handle.heads, memory=handle.path, leaf=leaf, mode=mode, span=span)
     )
     return scope.builder.capture(ref)
+
+
+class Written:
+    """An expression as the text writes it, put together only when a message shows it."""
+
+    __slots__ = ("expr",)
+
+    def __init__(self, expr: tree.Expr) -> None:
+        self.expr = expr
+
+    def __str__(self) -> str:
+        return text(self.expr)
 
 
 def text(expr: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from nldsl import tree
@@ -87,7 +87,10 @@ class Scope:
 
     def at(self, **changes: Any) -> Scope:
         """The same place with something changed; names bound in it are bound here too."""
-        return replace(self, **changes)
+        new = object.__new__(Scope)
+        new.__dict__.update(self.__dict__)
+        new.__dict__.update(changes)
+        return new
 
     def deeper(self, definition: tree.Definition, span: Span, **changes: Any) -> Scope:
         """The inside of an applied definition."""
@@ -98,7 +101,7 @@ class Scope:
                 )
             )
         fresh: dict[str, Any] = {"prefix": "", "suffix": "", "used": {}, "binders": {}, "depth": self.depth + 1}
-        return replace(self, definition=definition, **(fresh | changes))
+        return self.at(definition=definition, **(fresh | changes))
 
     def element(self, name: str) -> tuple[str, ...]:
         """The path element(s) that applying something called `name` adds here."""

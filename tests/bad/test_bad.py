@@ -36,13 +36,15 @@ def number(text: str) -> int | float:
 
 
 def findings(file: str, given: dict[str, str]) -> tuple[list[Diagnostic], str]:
-    """What the front end says of a file of the current folder: as data, and as people read it."""
+    """What the front end says of a file of the current folder: as data, and as people read it. Without an error there
+    is a graph."""
     pairs = [pair.partition("=") for pair in given.get("set", "").split(",") if pair]
     hyper = {name.strip(): number(value) for name, _, value in pairs}
     length = int(given["length"]) if "length" in given else None
     program = f"{file}:{given['program']}" if "program" in given else file
     result = front_end(program, hyper, length=length)
     found = result.findings.sorted()
+    assert result.findings.errors or result.graph is not None, "no graph, and no word about why"
     return found, render(found, result.sources).replace(f"{library()}/", "stdlib/")
 
 
@@ -104,6 +106,13 @@ def test_made(name: str, bless: bool, tmp_path: Path, monkeypatch: pytest.Monkey
     MADE[name](tmp_path / f"{name}.nl")
     found, text = findings(f"{name}.nl", {})
     compare(name, name[:5], found, text, "", bless)
+
+
+def test_program_folder_is_closed_over() -> None:
+    """Subfolders hold only what a program here imports."""
+    imported = {p.parent.name for p in HERE.glob("*/*.nl")}
+    used = "".join((HERE / f"{name}.nl").read_text(encoding="utf-8") for name in PROGRAMS)
+    assert all(f"from {folder}." in used for folder in imported)
 
 
 # The collection itself

@@ -117,7 +117,9 @@ def test_graph_gradients_and_tree(nldsl: Any, fine: Path) -> None:
 
 
 def test_the_tree_of_one_definition_even_if_the_program_is_wrong(nldsl: Any, fine: Path, golden: Any) -> None:
-    fine.write_text('"""Doubles."""\nnet twice(k = 0.5) over x: [n] -> [n] = where(x > -k, 2 * x, x)\n' + fine.read_text())
+    fine.write_text(
+        '"""Doubles."""\nnet twice(k = 0.5) over x: [n] -> [n] = where(x > -k, 2 * x, x)\n' + fine.read_text()
+    )
     golden("tree.txt", nldsl("show", f"{fine}:twice", "--tree").out)
     fine.write_text(fine.read_text().replace("M(x)", "N(x)"))
     assert nldsl("show", fine, "--tree").code == 0

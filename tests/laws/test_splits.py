@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from laws.programs import Inputs, Program, Runner, broken, cut, gap, laws, machine, programs, using
 from nldsl.compiler.interpreter import Interpreter
 
-TICKS = 9
+TICKS = 8
 TOLERANCE = 1e-12
 
 

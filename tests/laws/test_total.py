@@ -27,7 +27,7 @@ NUMBERS = ["0", "1", "2", "3", "-1", "0.5", "1e3", "7"]
 
 
 def total(text: str, read: Callable[[str], Result]) -> Result:
-    """A graph, or errors, or definitions for others to use; each finding with a code of the table and a place in the text."""
+    """A graph, or errors, or definitions for others to use; each finding has a code of the table."""
     try:
         result = read(text)
     except Exception as error:
