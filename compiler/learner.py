@@ -19,9 +19,9 @@ def learn(tick: Tick, record: Objective) -> None:
     """One tick of one learn, at its line."""
     if record.kind == "pairs":
         _pairs(tick, record)
-    elif record.kind == "loss":
+    elif record.kind == "loss" and record.every.unit == "token":
         tick.notes[record.id] = _noted(tick, record)
-    else:
+    elif record.kind == "local":
         _local(tick, record)
 
 

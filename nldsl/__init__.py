@@ -10,10 +10,12 @@ Nothing here imports torch. `nldsl.compiler.interpreter` runs a graph.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nldsl.diagnostics import Diagnostic, ProgramError
-from nldsl.graph import LevelGraph
+if TYPE_CHECKING:
+    from nldsl.diagnostics import Diagnostic as Diagnostic
+    from nldsl.diagnostics import ProgramError as ProgramError
+    from nldsl.graph import LevelGraph as LevelGraph
 
 __version__ = "0.1.0"
 __all__ = ["Diagnostic", "LevelGraph", "ProgramError", "check", "draw", "level_table", "load", "load_text"]
@@ -60,3 +62,16 @@ def _checked(program: str, hyper: dict[str, Any], text: str | None) -> LevelGrap
     result.findings.raise_errors()
     assert result.graph is not None
     return result.graph
+
+
+def __getattr__(name: str) -> Any:
+    """The forms are imported when they are asked for, so that the command line answers at once."""
+    if name == "LevelGraph":
+        from nldsl.graph import LevelGraph
+
+        return LevelGraph
+    if name in ("Diagnostic", "ProgramError"):
+        from nldsl import diagnostics
+
+        return getattr(diagnostics, name)
+    raise AttributeError(f"module 'nldsl' has no attribute {name!r}")

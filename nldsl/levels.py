@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -30,22 +30,27 @@ class Feeding:
     edges: set[tuple[str, str]] = field(default_factory=set)
 
 
+Fresh = frozenset[str]
+
+
 def feeding(tick: Body, bodies: Mapping[str, Body], loss: str) -> Feeding:
     found = Feeding()
     for memory, period in periods(tick.records).items():
         found.members[memory] = Member(memory, period)
     fresh = _walk(tick, bodies, found, {}, "")
+
+    def of(names: Iterable[object]) -> Fresh:
+        return frozenset().union(*(fresh.get(n, frozenset()) for n in names if isinstance(n, str)))
+
     learns = [r for r in tick.records if isinstance(r, Objective)]
     slow = {m for o in learns if o.kind == "loss" for m in o.memories}
     for learn in learns:
         if learn.kind == "loss" and learn.every.unit == "token":
-            _serve(learn, fresh.get(loss, frozenset()) - slow, bodies, found)
+            uses = of((loss, learn.when, *learn.weights)) - slow
+            _serve(learn, uses, bodies, found, of=of)
         elif learn.every.unit == "step":
             _serve(learn, frozenset(), bodies, found)
     return found
-
-
-Fresh = frozenset[str]
 
 
 def _walk(
@@ -87,14 +92,14 @@ def _serve(
     bodies: Mapping[str, Body],
     found: Feeding,
     prefix: str = "",
-    of: object = None,
+    of: Callable[[Iterable[object]], Fresh] = lambda names: frozenset(),
 ) -> None:
     """One learn's write: what it uses feeds its memories, and what is inside its rules lies between."""
     feeding_rule = uses
     for rule in (learn.optimizer, learn.retention):
         if rule is None:
             continue
-        rates = of(rule.args) if callable(of) else frozenset()
+        rates = of(rule.args)
         feeding_rule |= rates
         for name in dict.fromkeys(b for _, _, b in rule.bodies):
             inner = f"{prefix}{learn.id} {rule.name}."

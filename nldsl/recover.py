@@ -25,6 +25,7 @@ class Recovery:
         # no consequences: nothing in a line with a strange character is reported, and in a line that is broken already
         # only what can be mended on the spot
         self.broken: set[int] = set()
+        self.last = (0, 0)  # where the latest error was
         self.strange = {line for p in problems for line in range(p.span.line, p.span.end_line + 1)}
 
     def run(self) -> Module:
@@ -54,9 +55,10 @@ class Recovery:
                 lambda back, *types: self.after(self.state.state_stack[: -back or None], *types) is not None,
             )
         )
-        line = error.problem.span.line
-        if line not in self.strange and (error.feed or line not in self.broken):
+        line, place = error.problem.span.line, (error.problem.span.line, error.problem.span.column)
+        if line not in self.strange and place != self.last and (error.feed or line not in self.broken):
             self.problems.append(error.problem)
+        self.last = place
         if len(self.problems) >= MOST_PROBLEMS:
             return self.panic(len(self.tokens) - 1)
         if error.back:

@@ -186,6 +186,6 @@ def _segments(graph: LevelGraph) -> Iterator[Diagnostic]:
                                  alternatives=_times(multiples(count, shortest), "token"),
                                  hint=f"the shortest makes the segments: take a multiple of {shortest}")  # fmt: skip
     if shortest < SHORT:
-        yield Diagnostic("NL904", f"segments of {shortest} tokens: one forward and one backward pass each, and gradients "
-                         f"of `loss` reach back {shortest} tokens", clause(first), severity="note",
+        yield Diagnostic("NL904", f"segments of {shortest} tokens: one forward and one backward pass each, and "
+                         f"gradients of `loss` reach back {shortest} tokens", clause(first), severity="note",
                          hint=f"{SHORT} tokens or more run faster and reach further")  # fmt: skip

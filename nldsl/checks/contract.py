@@ -134,7 +134,7 @@ class _Contract:
         for learn in self.graph.objectives:
             if any(p.stream == node for body in learn.bodies for p in body.inputs):
                 return Cut(f"{shown} is used in `{_short(learn.id)}` alone, which passes no gradient to it", learn.span)
-        return Cut(f"{shown} is never used", stream.span)
+        return Cut(f"{shown} is never used")
 
 
 def owners(path: str) -> Iterator[str]:

@@ -68,6 +68,8 @@ def unused_names(module: ModuleScope, findings: Findings) -> None:
         used.update(s.at.id for s in _statements(scope) if isinstance(s, tree.Learn) and s.at is not None)
         others = [*(m for m, _ in scope.imported.values()), *scope.whole.values()]
         reached += [m for m in dict.fromkeys(others) if m not in reached]
+    if not used.issubset(level.name for level in declared):
+        return  # a misspelt one has an error of its own
     for level in declared:
         if level.name not in used:
             hint = f"write `learn … at {level.name}`, or remove it"

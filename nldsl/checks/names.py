@@ -20,7 +20,16 @@ OWN = ("self", "loss", "tick")  # names with a meaning of their own
 
 
 def check(module: ModuleScope, findings: Findings) -> None:
-    """Report every name of a text that means nothing where it stands."""
+    """Report every name of a text, and of the program's own modules that it imports, that means nothing where it
+    stands. Not where the syntax is wrong: what was left out there would be missed here."""
+    if any(d.code < "NL100" for d in findings.errors):
+        return
+    for own in order.own_modules(module):
+        _text(own, findings)
+    levels.unused_names(module, findings)
+
+
+def _text(module: ModuleScope, findings: Findings) -> None:
     uses: dict[str, list[tree.Name]] = {}
     for definition in module.module.definitions:
         scope = _Body(module, definition, findings)
@@ -28,7 +37,6 @@ def check(module: ModuleScope, findings: Findings) -> None:
         if module.definitions.get(definition.name.id) is definition:
             uses[definition.name.id] = scope.applied
     findings.extend(order.rings(module.definitions, uses))
-    levels.unused_names(module, findings)
 
 
 class _Body:
@@ -52,6 +60,7 @@ class _Body:
         self.findings.add(Diagnostic(code, message, span, hint=hint, second=second, alternatives=alternatives))
 
     def run(self) -> None:
+        self.own(self.definition.name.id, self.definition.name.span)
         for parameter in self.definition.parameters:
             self.uses(parameter.default)
             self.declare(parameter.name, "hyper-parameter", parameter.span)
@@ -62,13 +71,18 @@ class _Body:
         for result in self.definition.results:
             self.sizes(result)
 
+    def own(self, name: str, span: Span) -> bool:
+        if name in OWN:
+            self.report("NL102", f"`{name}` has a meaning of its own and can't be bound", span)
+        return name in OWN
+
     def declare(self, name: str, what: str, span: Span) -> None:
         """Bind a name of the head, which is said once."""
+        self.own(name, span)
         if name in self.known:
             first, place = self.known[name]
-            twice = f"the {what} `{name}` is declared twice"
-            both = f"`{name}` is a {first} and a {what}"
-            self.report("NL102", twice if first == what else both, span, "rename one of them", (place, "the first"))
+            twice = f"the {what} `{name}` is declared twice" if first == what else f"`{name}` is a {first} and a {what}"
+            self.report("NL102", twice, span, "rename one of them", (place, "the first"))
         else:
             self.known[name] = (what, span)
 
@@ -99,8 +113,8 @@ class _Body:
         elif name.id.partition(".")[0] in self.imported - set(self.module.whole):
             self.findings.known(name.span)
         elif name.id == "loss":
-            self.report("NL111", "`loss` is not a stream to read: a model assigns it, and `minimizing loss` learns from "
-                        "it", name.span)  # fmt: skip
+            why = "a model assigns it, and `minimizing loss` learns from it"
+            self.report("NL111", f"`loss` is not a stream to read: {why}", name.span)
         else:
             self.report("NL101", f"there is no `{name.id}` here", name.span, nearest(name.id, self.visible(name.id)))
 
@@ -120,8 +134,9 @@ class _Body:
         path = order.cycle(of, binding, self.later) if isinstance(of, tree.Assign) and not looped else ()
         if path:
             shown = " -> ".join(f"`{n}`" for n in path)
-            self.report("NL501", f"`{path[0]}` depends on itself within one tick: {shown}", name.span,
-                        "keep the value of the tick before in a `state`", defined if len(path) > 2 else None)  # fmt: skip
+            hint = "keep the value of the tick before in a `state`"
+            message = f"`{path[0]}` depends on itself within one tick: {shown}"
+            self.report("NL501", message, name.span, hint, defined if len(path) > 2 else None)
         else:
             hint = "a tick runs from top to bottom: move the definition up"
             hint = "give it a first value above the loop" if looped else hint
@@ -132,8 +147,7 @@ class _Body:
     def block(self, statements: Iterable[tree.Statement]) -> None:
         declared: dict[str, Span] = {}
         for statement in statements:
-            for target in order.declared(statement):
-                name, span = target
+            for name, span in order.declared(statement):
                 if name in declared:
                     self.report("NL102", f"`{name}` is declared twice", span, "rename one of them",
                                 (declared[name], "the first"))  # fmt: skip
@@ -186,16 +200,16 @@ class _Body:
         self.loops = outside
 
     def bind(self, what: str, names: Iterable[tuple[str, Span]]) -> None:
+        for name, span in names:
+            self.own(name, span)
         self.known.update({name: (what, span) for name, span in names})
 
     def assign(self, statement: tree.Assign) -> None:
-        if [n.id for n in statement.names] == ["loss"]:
-            return
-        for name in statement.names:
+        for name in statement.names if [n.id for n in statement.names] != ["loss"] else ():
             what, span = self.known.get(name.id, ("", name.span))
-            if name.id in OWN:
-                self.report("NL102", f"`{name.id}` has a meaning of its own and can't be bound", name.span)
-            elif what in ("memory", "state"):
+            if self.own(name.id, name.span):
+                continue
+            if what in ("memory", "state"):
                 self.report("NL102", f"`{name.id}` is a {what}; a stream needs another name", name.span,
                             f"`{name.id} <- …` writes the {what}", (span, "declared here"))  # fmt: skip
             else:
@@ -220,8 +234,8 @@ class _Body:
             if target.id in self.later and target.id not in self.known:
                 self.early(target, None)
             elif target.id not in self.known:
-                memories = [n for n, (what, _) in self.known.items() if what == "memory"]
-                self.report("NL101", f"there is no memory `{target.id}` here", target.span, nearest(target.id, memories))
+                hint = nearest(target.id, [n for n, (what, _) in self.known.items() if what == "memory"])
+                self.report("NL101", f"there is no memory `{target.id}` here", target.span, hint)
         objective = learn.minimizing
         if not (isinstance(objective, tree.Name) and objective.id == "loss"):
             self.uses(objective)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import networkx as nx
 
 from nldsl import tree
 from nldsl.diagnostics import Diagnostic
+from nldsl.modules import ModuleScope, library
 from nldsl.spans import Span
 
 
@@ -44,6 +46,17 @@ def names_of(expr: tree.Expr) -> Iterator[tree.Name]:
                 stack += (function, value)
 
 
+def own_modules(module: ModuleScope) -> Iterator[ModuleScope]:
+    """A module and those it imports, the library's aside."""
+    shelf = library() if module.imported or module.whole else Path()
+    reached = [module]
+    for scope in reached:
+        if scope is module or not Path(scope.file).is_relative_to(shelf):
+            yield scope
+            others = (*(m for m, _ in scope.imported.values()), *scope.whole.values())
+            reached += [m for m in dict.fromkeys(others) if m not in reached]
+
+
 def declared(statement: tree.Statement) -> list[tuple[str, Span]]:
     """The memories, states and parameters that a statement declares."""
     match statement:
@@ -67,9 +80,9 @@ def bindings(definition: tree.Definition) -> Iterator[Binding]:
             yield Binding(name, span, statement, loops)
         match statement:
             case tree.Assign():
-                for name in statement.names:
-                    if name.id not in ("self", "loss", "tick"):
-                        yield Binding(name.id, name.span, statement, loops)
+                for bound in statement.names:
+                    if bound.id not in ("self", "loss", "tick"):
+                        yield Binding(bound.id, bound.span, statement, loops)
             case tree.If():
                 todo += [(s, loops) for s in reversed((*statement.then, *statement.otherwise))]
             case tree.Repeat():

@@ -41,7 +41,7 @@ def _writers(records: Iterable[Record]) -> dict[str, list[Objective | Stream]]:
 def _never_learns(body: Body) -> Iterator[Diagnostic]:
     written = _writers(body.records)
     for memory in body.records:
-        if not isinstance(memory, Memory) or has_parameters(memory):
+        if not isinstance(memory, Memory) or (has_parameters(memory) and memory.form != "attention"):
             continue
         writers, name = written.get(memory.id, []), _short(memory.id)
         steps = [w for w in writers if isinstance(w, Objective) and w.every.unit == "step"]
@@ -112,7 +112,7 @@ def _too_late(body: Body) -> Iterator[Diagnostic]:
         for writer in writers if memory in memories else ():
             every = memories[memory].reset_every
             if isinstance(writer, Objective) and writer.every.unit != "step" and writer.every.count > every:
-                yield Diagnostic("NL903", f"`{_short(memory)}` writes {writer.every} and is restarted every {every}, so "
+                yield Diagnostic("NL903", f"`{_short(memory)}` writes {writer.every} and is restarted every {every}: "
                                  "its window is never full", _clause(writer), severity="warning",
                                  second=(memories[memory].span, "restarted here"),
                                  hint="reset later, or write earlier")  # fmt: skip

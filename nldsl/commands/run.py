@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from nldsl.graph import LevelGraph, Port
 
 BYTES = 256
-PIECE = 4  # tokens between two looks at the clock and the keyboard
+PIECE = 16  # tokens between two looks at the keyboard
 SLOW = 2_000_000  # parameters beyond which a token takes seconds
 INTERRUPTED = 130
 
@@ -112,9 +112,7 @@ def _fit(graph: LevelGraph) -> None:
         raise Failure(f"`{graph.program}` has no `loss`; {need} that assigns one")
     size = _vocabulary(graph)
     if size < BYTES:
-        raise Failure(
-            f"`{graph.program}` knows {size} tokens, and there are {BYTES} bytes: its vocabulary is too small"
-        )
+        raise Failure(f"`{graph.program}` knows {size} tokens, and there are {BYTES} bytes: too few")
 
 
 def _shown(port: Port) -> str:

@@ -37,23 +37,23 @@ def gives_streams(function: Function, arguments: Sequence[tree.Argument], scope:
     if len(arguments) != len(definition.ports):
         return False
     quiet = scope.at(context=replace(scope.context, findings=type(scope.context.findings)()))
-    return any(_is_stream(a.value, quiet) for a in arguments)
+    return any(is_stream(a.value, quiet) for a in arguments)
 
 
-def _is_stream(expr: tree.Expr, scope: Scope) -> bool:
+def is_stream(expr: tree.Expr, scope: Scope) -> bool:
     """A look at an expression without evaluating it: does it mention a stream or a memory?"""
     match expr:
         case tree.Name():
             return expr.id in ("tick", "self") or isinstance(scope.env.get(expr.id), Ref | Handle | Poison)
         case tree.Unary():
-            return _is_stream(expr.operand, scope)
+            return is_stream(expr.operand, scope)
         case tree.Binary():
-            return _is_stream(expr.left, scope) or _is_stream(expr.right, scope)
+            return is_stream(expr.left, scope) or is_stream(expr.right, scope)
         case tree.Pipe():
-            return _is_stream(expr.value, scope)
+            return is_stream(expr.value, scope)
         case tree.Call():
             parts = (expr.function, *(a.value for a in expr.arguments))
-            return any(_is_stream(p, scope) for p in parts)
+            return any(is_stream(p, scope) for p in parts)
     return False
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from nldsl import tree
 from nldsl.diagnostics import nearest
 from nldsl.instantiate import evaluate as ev
-from nldsl.instantiate import timing
+from nldsl.instantiate import binding, timing
 from nldsl.instantiate.scope import Scope
 from nldsl.instantiate.values import (
     POISON,
@@ -39,6 +39,8 @@ def call_builtin(
     positional = [a for a in arguments if a.name is None]
     many = bool(row.args) and row.args[-1].endswith("*")
     room = len(positional) if many else max(0, len(row.args) - len(first))
+    if not first and _is_partial(name, positional, scope):
+        room = 0
     streams = (*first, *(ev.operand_of(a.value, scope) for a in positional[:room]))
     if name == "rope" and len(streams) == 1:
         streams = (*streams, _position(arguments, scope, span))
@@ -53,6 +55,14 @@ def call_builtin(
         wants = ", ".join(f"`{a.rstrip('*')}`" for a in (*row.args, *row.attrs))
         return scope.context.report("NL201", f"`{name}` takes {wants}: {row.doc}", span)
     return scope.builder.emit(name, streams, span, **attrs)
+
+
+def _is_partial(name: str, positional: Sequence[tree.Argument], scope: Scope) -> bool:
+    """Whether `split(4)` gives the numbers only, its stream to come: `split(4)(x)`."""
+    row = PRIMITIVES[name]
+    needed = [n for n, default in row.attrs.items() if default is ...]
+    numbers = all(not binding.is_stream(a.value, scope) for a in positional)
+    return bool(needed) and len(positional) == len(needed) and numbers
 
 
 def _position(arguments: Sequence[tree.Argument], scope: Scope, span: Span) -> Operand:

@@ -198,7 +198,7 @@ def _star(deferred: Deferred, context: Context, builder: Builder) -> Objective |
     else:
         taken = {m for o in others if o.every.unit != "step" for m in o.memories}
         taken |= {s.memory for s in builder.index.values() if s.op == "assign"}
-        free = [p for p in parameters(records, {}) if p.form == "weights" and p.memory not in taken]
+        free = [p for p in parameters(records, bodies, ()) if p.form == "weights" and p.memory not in taken]
     seen: dict[str, Parameter] = {p.name: p for p in free}
     blank = build_star(deferred, tuple(dict.fromkeys(p.memory for p in seen.values())))
     if blank is None or not seen:

@@ -94,8 +94,12 @@ MADE: dict[str, Callable[[Path], object]] = {
     "NL002_empty": lambda path: path.write_bytes(b""),
     "NL003_binary": lambda path: path.write_bytes(b"PK\x03\x04\x00\x00\x08\x08" + bytes(range(128, 256))),
     "NL003_latin1": lambda path: path.write_bytes("# Ged\xe4chtnis\n".encode("latin1")),
-    "NL004_ten_megabytes": lambda path: path.write_text("# a comment of forty-eight bytes, many times over\n" * 200_000),
-    "NL004_many_words": lambda path: path.write_text(f"block Deep over x: [8] -> [8] {{\n{LAYER * 25_000}  return x\n}}\n"),
+    "NL004_ten_megabytes": lambda path: path.write_text(
+        "# a comment of forty-eight bytes, many times over\n" * 200_000
+    ),
+    "NL004_many_words": lambda path: path.write_text(
+        f"block Deep over x: [8] -> [8] {{\n{LAYER * 25_000}  return x\n}}\n"
+    ),
     "NL005_ten_thousand": lambda path: path.write_text(NESTED),
 }
 

@@ -91,7 +91,7 @@ def test_an_interrupted_run_says_what_was_reached(nldsl: Any, fine: Path, monkey
     read = Reader.read
 
     def until(self: Reader, piece: bytes) -> list[float]:
-        if self.read_so_far >= 8:
+        if self.read_so_far >= 16:
             raise KeyboardInterrupt
         return read(self, piece)
 
@@ -99,5 +99,5 @@ def test_an_interrupted_run_says_what_was_reached(nldsl: Any, fine: Path, monkey
     ran = nldsl("run", fine, "--tokens", 64)
     assert ran.code == 130
     assert len(losses(ran.out)) == 1
-    assert "interrupted after 8 bytes" in ran.out
+    assert "interrupted after 16 bytes" in ran.out
     assert "learn M momentum.s" in ran.out

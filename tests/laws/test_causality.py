@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from laws.programs import Inputs, Program, Runner, broken, changed, cut, laws, machine, programs, using
+from laws.programs import Inputs, Program, Runner, changed, cut, laws, machine, noticed, programs, using
 from nldsl.compiler.interpreter import Interpreter
 
 TICKS = 6
@@ -62,7 +62,7 @@ def test_a_leak_of_the_next_input_is_noticed() -> None:
     def law(program: Program) -> None:
         causal(program, program.inputs(TICKS), Ahead, 3)
 
-    assert broken(law, using(most=8)) == 8
+    assert noticed(law, using(most=8))
 
 
 def test_a_leak_inside_a_chunk_is_noticed() -> None:
@@ -70,4 +70,4 @@ def test_a_leak_inside_a_chunk_is_noticed() -> None:
         causal(program, program.inputs(TICKS), ChunkLeak, 3)
 
     skipped = ("loss on tokens", "reset when", "reset every", "repeat")
-    assert broken(law, using("every token", "read above", without=skipped, most=5)) >= 4
+    assert noticed(law, using("every token", "read above", without=skipped, most=5))

@@ -10,7 +10,7 @@ from itertools import islice
 import pytest
 import torch
 from hypothesis import given
-from laws.programs import Inputs, Program, Runner, broken, laws, machine, programs, using
+from laws.programs import Inputs, Program, Runner, laws, machine, noticed, programs, using
 from nldsl.compiler.interpreter import Interpreter
 
 from nldsl.graph import LevelGraph, Objective, Record, Stream
@@ -65,11 +65,9 @@ def test_a_graph_read_back_means_the_same(program: Program) -> None:
 )
 def test_what_is_lost_between_printing_and_reading_is_noticed(lost: str, clause: str) -> None:
     def law(program: Program) -> None:
-        assert lost in show_graph(program.graph())
         readable(program, lambda text: read_graph(text.replace(lost, "")))
 
-    cases = (p for p in using(clause, most=30) if lost in show_graph(p.graph()))
-    assert broken(law, islice(cases, 3)) == 3
+    assert noticed(law, (p for p in using(clause, most=60) if lost in show_graph(p.graph())))
 
 
 # Mutants: a read on the other side of its learn
@@ -134,5 +132,4 @@ def test_a_read_on_the_other_side_of_its_learn_is_noticed(
 
     skipped = ("hold state", "when", "when per head", "reset every", "reset when", "repeat", "learn * on tokens")
     plain = using(clause, "every token", without=skipped, most=100)
-    cases = islice((p for p in plain if mutant(p.graph()) is not None), 5)
-    assert broken(law, cases) >= 4
+    assert noticed(law, islice((p for p in plain if mutant(p.graph()) is not None), 5))

@@ -22,7 +22,7 @@ from nldsl.parse import parse
 from nldsl.print import show
 from nldsl.spans import Span
 
-small = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+small = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def same_again(module: t.Module) -> None:
@@ -206,7 +206,7 @@ MUTANTS = [looser, chained, no_period, lost_clause, rounded, lost_reset]
 def many_modules() -> list[t.Module]:
     found: list[t.Module] = []
 
-    @settings(small, database=None, derandomize=True, max_examples=300)
+    @settings(small, database=None, derandomize=True, max_examples=200)
     @given(modules())
     def collect(module: t.Module) -> None:
         found.append(module)

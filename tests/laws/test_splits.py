@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from laws.programs import Inputs, Program, Runner, broken, cut, gap, laws, machine, programs, using
+from laws.programs import Inputs, Program, Runner, cut, gap, laws, machine, noticed, programs, using
 from nldsl.compiler.interpreter import Interpreter
 
 TICKS = 8
@@ -101,7 +101,7 @@ def test_a_lost_carry_is_noticed(part: str) -> None:
             carried(program, program.inputs(TICKS), losing(part), [at])
 
     skipped = ("reset every", "reset when", "repeat", "learn * on tokens")
-    assert broken(law, using(*CARRIED[part], without=skipped, most=6)) >= 4
+    assert noticed(law, using(*CARRIED[part], without=skipped, most=6))
 
 
 class Forgetful(Interpreter):
@@ -121,4 +121,4 @@ def test_a_lost_segment_is_noticed() -> None:
             carried(program, program.inputs(TICKS), Forgetful, [at])
 
     skipped = ("reset every", "reset when", "repeat", "learn * on tokens")
-    assert broken(law, using("loss on tokens", without=skipped, most=4)) >= 3
+    assert noticed(law, using("loss on tokens", without=skipped, most=4))

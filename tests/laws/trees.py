@@ -93,8 +93,9 @@ def learns(draw: st.DrawFn) -> t.Learn:
     values = {word: draw(CLAUSES[word]) for word in order}
     if ("over", "weighted") in pairwise(order) and values["over"].weight is None:
         values["over"] = t.Over(values["over"].length, draw(expressions))  # the weight behind it would be its own
-    pair = draw(maybe(st.tuples(expressions, expressions))) or (None, None)
-    return t.Learn(draw(some(names)), *pair, **values, clauses=tuple(t.Name(word) for word in order))
+    key, value = draw(maybe(st.tuples(expressions, expressions))) or (None, None)
+    written = tuple(t.Name(word) for word in order)
+    return t.Learn(draw(some(names)), key=key, value=value, clauses=written, **values)
 
 
 simple = st.one_of(
