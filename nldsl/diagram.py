@@ -51,7 +51,7 @@ def _laid_out(source: str, form: str) -> bytes:
         import pygraphviz
     except ImportError as error:
         raise DrawError(
-            f"Drawing .{form} needs Graphviz: install it with `pip install \"nldsl[draw]\"`, or install Graphviz' "
+            f'Drawing .{form} needs Graphviz: install it with `pip install "nldsl[draw]"`, or install Graphviz\' '
             "`dot`; a .dot file can be written without it."
         ) from error
     try:

@@ -132,9 +132,7 @@ def _band(dot: Any, node: Any, i: int, band: Band, tint: tuple[str, str, str], l
             node(part, f"count{i}", counts, place, **look)
 
 
-def _legend(
-    dot: Any, node: Any, edge: Any, kind: str, words: str, x: float, y: float, late: bool = False
-) -> float:
+def _legend(dot: Any, node: Any, edge: Any, kind: str, words: str, x: float, y: float, late: bool = False) -> float:
     """One line of each kind with its name; returns where the next may begin."""
     name = f"legend_{'held' if late else kind}"
     wide = wide_as(words, SMALL)

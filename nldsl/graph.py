@@ -191,6 +191,7 @@ def changed(stream: Stream, **fields: Any) -> Stream:
         object.__setattr__(new, name, fields[name] if name in fields else getattr(stream, name))
     return new
 
+
 # The paper's kinds of knowledge transfer (section 3.3).
 DIRECT = "direct, parametric"
 CONTEXT = "direct, non-parametric"

@@ -7,8 +7,8 @@ from typing import Any
 
 from nldsl import tree
 from nldsl.diagnostics import nearest
-from nldsl.instantiate import evaluate as ev
 from nldsl.instantiate import binding, timing
+from nldsl.instantiate import evaluate as ev
 from nldsl.instantiate.scope import Scope
 from nldsl.instantiate.values import (
     POISON,

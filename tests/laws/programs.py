@@ -17,7 +17,7 @@ from typing import TypeVar
 from unittest.mock import patch
 
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from nldsl.compiler.interpreter import Interpreter
 
@@ -164,10 +164,15 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
     return float(((a - b).abs() / b.abs().clamp(min=1)).max()) if a.numel() else 0.0
 
 
-def laws(examples: int) -> settings:
-    """The same programs in every run; what fails is shrunk."""
+def laws(examples: int, shrink: bool = False) -> settings:
+    """The same programs in every run. What fails is shrunk where that takes seconds, not minutes."""
     return settings(
-        max_examples=examples, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, *([Phase.shrink] if shrink else [])],
     )
 
 

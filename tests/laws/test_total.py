@@ -82,13 +82,13 @@ def mutated(draw: st.DrawFn, numbers: tuple[str, ...] = (*NUMBERS, "1e9", "99999
     return text
 
 
-@laws(200)
+@laws(200, shrink=True)
 @given(st.text(max_size=80))
 def test_any_text(text: str) -> None:
     total(text, checked)
 
 
-@laws(300)
+@laws(300, shrink=True)
 @given(soups())
 def test_words_in_any_order(text: str) -> None:
     total(text, checked)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import nldsl
 import pytest
 import torch
 from nldsl.compiler.interpreter import Interpreter
+
+import nldsl
 
 MODEL = """
 model Fit() over x: [3], t: [2] {{

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nldsl
 import pytest
 import torch
 from nldsl.compiler.interpreter import Interpreter
+
+import nldsl
 from nldsl.modules import library
 from nldsl.program import front_end
 

@@ -1,4 +1,4 @@
-"""Local objectives on the step clock: back-propagation of one layer is a memory that learns its local error (eqs 8-9)."""
+"""Local objectives on the step clock: back-propagation is a memory that learns its local error (eqs 8-9)."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ def inputs_of(ports: Mapping[str, Sequence[Any]]) -> dict[str, torch.Tensor]:
 
 
 def interpreter(text: str, name: str | None = None, **hyper: Any) -> Interpreter:
-    """The reference interpreter of a program text, in float64. What a parameter's gradient does not reach is a finding of
-    the gradient contract, and the very thing some of these numbers are about: it is no obstacle here."""
+    """The reference interpreter of a program text, in float64. A parameter that no gradient reaches is a finding of the
+    gradient contract, and the very thing that some of these numbers are about: it is no obstacle here."""
     result = front_end(f"<text>:{name}" if name else "<text>", hyper, text)
     unreached = ("NL701", "NL702")
     assert [d for d in result.findings.errors if d.code not in unreached] == []
