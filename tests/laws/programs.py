@@ -325,7 +325,7 @@ class Writer:
         name = self.name("M")
         nets = ["matrix(d)"] * 3 + ["mlp(d, expand = 2)"] * 2 + ["residual_mlp(d, expand = 1)"] * 2
         nets += ["linear_bias(d)"] * 3 + ["residual_mlp(d, expand = 1) |> linear(d)", "scaled(d)", "swiglu(d, 2)"]
-        net = self.pick(nets)
+        net = self.declared[-1].net if self.declared and self.chance(33) else self.pick(nets)
         self.note(net.partition("(")[0] if "|>" not in net else "composed")
         if net == "scaled(d)":
             self.use("scaled")
@@ -867,9 +867,10 @@ class Writer:
         return ""
 
 
-def programs() -> st.SearchStrategy[Program]:
+@st.composite
+def programs(draw: st.DrawFn) -> Program:
     """Programs as Hypothesis draws and shrinks them."""
-    return st.randoms(use_true_random=False).map(lambda random: Writer(random.randrange).program())
+    return Writer(draw(st.randoms(use_true_random=False)).randrange).program()
 
 
 def seeded(seed: int) -> Program:
