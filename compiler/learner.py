@@ -169,8 +169,7 @@ def _gradient(tick: Tick, record: Objective, pieces: Iterable[Piece]) -> tuple[W
     variables: Weights = {}
     for m in record.memories:
         for leaf in tick.facts.memories[m].leaves:
-            mode = "anchor" if record.hold else "running"
-            variables[m, leaf.name] = tick.weight(m, leaf.name, mode)
+            variables[m, leaf.name] = anchored(tick, record, m, leaf.name)
     names = list(variables)
 
     def total(weights: tuple[Tensor, ...]) -> tuple[Tensor, dict[tuple[str, str], Tensor]]:
@@ -178,7 +177,7 @@ def _gradient(tick: Tick, record: Objective, pieces: Iterable[Piece]) -> tuple[W
         value, keys = torch.zeros((), dtype=tick.machine.dtype), {}
         for captured, factors in pieces:
             for i, (body, streams) in enumerate(zip(record.bodies, captured, strict=True)):
-                values = evaluate(tick, body, streams, given)
+                values = evaluate(tick, record, body, streams, given)
                 result = values[body.results[0]]
                 value = value + (result if factors is None else factors[i] * result).sum()
                 keys.update({(m, leaf): values[key] for m, leaf, key in body.keys})
@@ -191,10 +190,17 @@ def _gradient(tick: Tick, record: Objective, pieces: Iterable[Piece]) -> tuple[W
     return result, keys
 
 
-def evaluate(tick: Tick, body: Body, captured: Captured, given: Weights) -> dict[str, Any]:
+def anchored(tick: Tick, record: Objective, memory: str, leaf: str) -> Tensor:
+    """A weight at the state where this learn takes its gradient."""
+    if record.hold:
+        return tick.frame[record.id]["anchor"][memory, leaf]  # type: ignore[no-any-return]
+    return tick.weight(memory, leaf, "running")
+
+
+def evaluate(tick: Tick, record: Objective, body: Body, captured: Captured, given: Weights) -> dict[str, Any]:
     """An objective's body: `self` reads the variables, everything else is data."""
     inside = Objectively(tick.machine, body, tick.facts, tick.frame, captured, tick.number, tick.path, tick.lane)
-    inside.given = given
+    inside.given, inside.record, inside.outside = given, record, tick
     return inside.run()
 
 
@@ -202,9 +208,17 @@ class Objectively(Tick):
     """A tick of an objective's body."""
 
     given: Weights
+    record: Objective
+    outside: Tick
 
     def weight(self, memory: str, leaf: str, mode: str) -> Tensor:
-        return self.given[memory, leaf] if mode == "self" else super().weight(memory, leaf, mode)
+        if mode == "self":
+            return self.given[memory, leaf]
+        return (
+            anchored(self.outside, self.record, memory, leaf)
+            if mode == "anchor"
+            else super().weight(memory, leaf, mode)
+        )
 
 
 def weigh(gradient: Weights, factors: list[Tensor], record: Objective) -> Weights:

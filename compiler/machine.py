@@ -169,9 +169,9 @@ class Tick:
             return self.start(record, leaf)
         if memory not in self.frame:
             self.restart(record, [True] * max(1, record.heads))
-        if (mode == "seen" and memory in self.facts.hold) or mode == "anchor":
+        if mode == "seen" and memory in self.facts.hold:
             for learn in self.facts.learns:
-                if memory in learn.memories and (learn.hold == "state" or (mode == "anchor" and learn.hold)):
+                if memory in learn.memories and learn.hold == "state":
                     return self.frame[learn.id]["anchor"][memory, leaf]  # type: ignore[no-any-return]
         return self.frame[memory]["weights"][leaf]  # type: ignore[no-any-return]
 

@@ -60,7 +60,17 @@ class TreeBuilder:
         return t.Module(imports, definitions, span=self.span(pieces) if pieces else NOWHERE)
 
     def path(self, pieces: Pieces) -> Part:
-        return Part("path", _words(pieces), span=self.span(pieces))
+        """The names of a module; whatever is not a single dot between two of them becomes a step "..", which the linker
+        refuses with a sentence."""
+        words: list[str] = []
+        between: list[str] = ["."]
+        for token in pieces:
+            if token.type == "NAME":
+                words += [".."] * (between != ["."]) + [str(token)]
+                between = []
+            else:
+                between.append(str(token)) if words else between.extend(("", str(token)))
+        return Part("path", tuple(words), span=self.span(pieces))
 
     def imported(self, pieces: Pieces) -> t.ImportedName:
         return t.ImportedName(*_words(pieces), span=self.span(pieces))

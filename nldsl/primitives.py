@@ -17,7 +17,8 @@ from nldsl.shape_rules import Shape
 class Primitive:
     """args: names of the stream arguments, a trailing `*` for any number. attrs: numbers known at instantiation and
     their defaults (`...`: required). dtype: of the result, "same" for that of the arguments. smooth: gradient
-    passes. fold: the same on exact numbers. state: keeps something from tick to tick."""
+    passes. fold: the same on exact numbers. state: keeps something from tick to tick. takes: what its arguments must be
+    where that is not a number: "bool", "int", or "any"."""
 
     name: str
     args: tuple[str, ...]
@@ -29,13 +30,34 @@ class Primitive:
     smooth: bool = True
     fold: Callable[..., Any] | None = None
     state: bool = False
+    takes: tuple[str, ...] = ()
+
+    def wants(self, position: int) -> str:
+        """What the argument at this position must be: real, bool, int or any."""
+        return self.takes[min(position, len(self.takes) - 1)] if self.takes else "real"
+
+
+# What the arguments must be, where that is not numbers; the last stands for all that follow.
+TAKES: dict[str, tuple[str, ...]] = {
+    "and": ("bool",),
+    "or": ("bool",),
+    "not": ("bool",),
+    "where": ("bool", "real"),
+    "take": ("real", "int"),
+    "cross_entropy": ("real", "int"),
+    "one_hot": ("int",),
+    "data": ("any",),
+    "stop": ("any",),
+    "per_head": ("any",),
+    "reshape": ("any",),
+}
 
 
 def _rows() -> list[Primitive]:
     rows: list[Primitive] = []
 
     def row(name: str, args: str, shape: Callable[..., Shape], torch: Any, doc: str, **rest: Any) -> None:
-        rows.append(Primitive(name, tuple(args.split()), shape, torch, doc, **rest))
+        rows.append(Primitive(name, tuple(args.split()), shape, torch, doc, takes=TAKES.get(name, ()), **rest))
 
     def each(name: str, args: str, form: Callable[..., Any], doc: str, **rest: Any) -> None:
         row(name, args, shape_rules.broadcast, torch_forms.pointwise(form), doc, **rest)
@@ -90,7 +112,15 @@ def _rows() -> list[Primitive]:
     each("gelu_tanh", "x", lambda T, x: T.nn.functional.gelu(x, approximate="tanh"), "gelu by its tanh formula")
     for name, doc in (("sign", "-1, 0 or 1"), ("floor", "the whole number below")):
         fold = math.floor if name == "floor" else lambda x: (x > 0) - (x < 0)
-        each(name, "x", lambda T, x, n=name: getattr(T, n)(x), doc, smooth=False, fold=fold)
+        each(
+            name,
+            "x",
+            lambda T, x, n=name: getattr(T, n)(x),
+            doc,
+            dtype="int" if name == "floor" else "real",
+            smooth=False,
+            fold=fold,
+        )
     each(
         "minimum",
         "a b",
@@ -199,7 +229,7 @@ def _rows() -> list[Primitive]:
         "depthwise convolution along time; zeros before the start",
         state=True,
     )
-    row("tick", "", lambda: (), None, "the number of this tick, from 0", smooth=False)
+    row("tick", "", lambda: (), None, "the number of this tick, from 0", dtype="int", smooth=False)
     row("next", "x", lambda x: x, None, "the value one tick ahead", dtype="same")
     for name in ("window_sum", "window_mean", "window_last"):
         row(name, "x", lambda x: x, None, f"the {name[7:]} over the slower clock's window", state=True)

@@ -41,7 +41,7 @@ def front_end(
         return Result(None, findings, linker.sources)
     names.check(module, findings)  #                                 every name of the text
     function = entry(module, name, findings)
-    if function is None or _syntax(findings):
+    if function is None or _syntax(findings) or any(d.code == "NL112" for d in findings.errors):
         return Result(None, findings, linker.sources, module)
     made = instantiate(function, _exact(hyper or {}), findings)  #   Tree + sizes -> records
     if made is None or made.broken:

@@ -26,8 +26,21 @@ def show_shape(shape: Sequence[int]) -> str:
     return "[" + ", ".join(named) + "]"
 
 
+def plural(count: int, one: str, many: str = "") -> str:
+    """`1 head`, `2 heads`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 class ShapeError(Exception):
     """Two shapes that do not fit; the text says how."""
+
+    code = "NL301"
+
+
+class NotAMatrix(ShapeError):
+    """Something else where only a matrix will do."""
+
+    code = "NL305"
 
 
 def broadcast(*shapes: Shape) -> Shape:
@@ -72,7 +85,7 @@ def outer(a: Shape, b: Shape) -> Shape:
 
 def matrix(x: Shape) -> Shape:
     if len(x) != 2:
-        raise ShapeError(f"a matrix is needed here, and {show_shape(x)} has {len(x)} axes")
+        raise NotAMatrix(f"a matrix is needed here, and {show_shape(x)} has {plural(len(x), 'axis', 'axes')}")
     return x
 
 

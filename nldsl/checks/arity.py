@@ -11,7 +11,9 @@ from nldsl.graph import Period
 # For each kind of learn, what is not allowed and why. "step" adds to the others on a step clock.
 CLOSED_FORM = ("minimizing", "retaining", "by", "hold", "over", "weighted", "times", "through")
 FORBIDDEN: dict[str, dict[str, str]] = {
-    "pairs": dict.fromkeys(CLOSED_FORM, "attention keeps its pairs as they are: its best fit is known in closed form"),
+    "pairs": dict.fromkeys(
+        CLOSED_FORM, "attention keeps its pairs as they are, its best fit being known in closed form"
+    ),
     "loss": {
         "over": "the loss is summed over the window already",
         "times": "the loss is known once per window",
@@ -59,10 +61,14 @@ def clauses(statement: tree.Learn, kind: str, period: Period | None, report: Rep
         rules.append(FORBIDDEN["star"])
     if period is not None and period.unit == "step":
         rules.append(FORBIDDEN["step"] if kind != "pairs" else {"every": "attention keeps pairs of tokens"})
-    for rule in rules:
-        for word, why in rule.items():
-            if word in seen:
-                say(f"`{word}` has no place here: {why}", seen[word].span)
+    reasons = {word: why for rule in rules for word, why in rule.items()}
+    misplaced: dict[str, list[str]] = {}
+    for word in seen:
+        if word in reasons:
+            misplaced.setdefault(reasons[word], []).append(word)
+    for why, words in misplaced.items():
+        place = "has no place here" if len(words) == 1 else "have no place here"
+        say(f"{' and '.join(f'`{w}`' for w in words)} {place}: {why}", seen[words[0]].span)
     for word in NEEDED[kind]:
         if word not in seen:
             say("this `learn` has no " + f"`{word}`", statement.span, WAYS[word])

@@ -20,8 +20,10 @@ from nldsl.instantiate.values import (
     Ref,
     Value,
     describe,
+    is_number,
 )
 from nldsl.naming import snake
+from nldsl.shape_rules import plural
 from nldsl.spans import Span
 
 
@@ -140,7 +142,7 @@ def apply_body(function: Function, streams: tuple[Operand, ...], scope: Scope, s
         takes = ", ".join(f"`{p.name}`" for p in definition.ports) or "none"
         return scope.context.report(
             "NL201",
-            f"`{function.name}` is over {len(definition.ports)} stream(s) ({takes}), and gets {len(streams)}",
+            f"`{function.name}` is over {plural(len(definition.ports), 'stream')} ({takes}), and gets {len(streams)}",
             span,
             second=(definition.name.span, "defined here"),
         )
@@ -153,27 +155,32 @@ def apply_body(function: Function, streams: tuple[Operand, ...], scope: Scope, s
             return POISON
     context = scope.context
     context.opened = (*context.opened, definition)
-    try:
-        results = statements.run(definition.body, inner)
-    finally:
-        context.opened = context.opened[:-1]
-    return _results(function, results, inner, span)
+    context.sites.append(span)
+    results = statements.run(definition.body, inner)
+    value = _results(function, results, inner, span)
+    context.sites.pop()
+    context.opened = context.opened[:-1]
+    return value
 
 
 def _results(function: Function, results: list[Value] | None, scope: Scope, span: Span) -> Value:
     definition = function.definition
     if results is None:
         return POISON
-    declared = definition.results
-    if declared and len(declared) != len(results):
+    if not binding.match_results(definition, results, scope):
+        return POISON
+    if definition.kind != "net":
+        return results[0] if len(results) == 1 else results
+    (value,) = results if len(results) == 1 else (None,)
+    if value is None or isinstance(value, list):
+        count = len(value if isinstance(value, list) else results)
         return scope.context.report(
             "NL206",
-            f"`{function.name}` declares {len(declared)} result(s) and returns {len(results)}",
-            definition.name.span,
+            f"the net `{function.name}` gives {count} results, and a net gives one",
+            binding.returned(definition),
+            hint="`concat(a, b)` joins them; a block may return several",
         )
-    for expr, value in zip(declared, results, strict=False):
-        if isinstance(expr, tree.List) and isinstance(value, Ref):
-            what = f"the result of `{function.name}`"
-            if not binding.match_shape(expr, value.shape, scope, span, what, loose=definition.kind == "net"):
-                return POISON
-    return results[0] if len(results) == 1 else results
+    if is_number(value):
+        zeros = scope.builder.emit("zeros", (), span, shape=())
+        return scope.builder.emit("add", (zeros, value), span)  # type: ignore[arg-type]
+    return value

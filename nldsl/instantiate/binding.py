@@ -21,7 +21,7 @@ from nldsl.instantiate.values import (
     describe,
     is_number,
 )
-from nldsl.shape_rules import Dim, show_shape
+from nldsl.shape_rules import Dim, plural, show_shape
 from nldsl.spans import Span
 
 
@@ -141,6 +141,31 @@ def _named(value: Value, name: str) -> Value:
 def bind_port(port: tree.Port, stream: Operand, scope: Scope, span: Span, loose: bool = False) -> bool:
     """Give a port its stream; sizes that are names and not yet known become known. loose: leading axes may be more."""
     scope.env[port.name] = stream
+    what = f"`{port.name}` of `{scope.definition.name.id}`"
+    if isinstance(port.shape, tree.Name) and isinstance(stream, Ref) and stream.dtype != "int":
+        scope.context.report(
+            "NL302",
+            f"{what} is declared `int`, and this is a stream of numbers",
+            span,
+            second=(port.span, "declared here"),
+        )
+        return False
+    if isinstance(port.shape, tree.List) and isinstance(stream, Ref) and stream.dtype == "bool":
+        scope.context.report(
+            "NL107",
+            f"{what} is a stream of numbers, and this is a truth value",
+            span,
+            hint="`where(condition, 1, 0)` makes numbers of it",
+        )
+        return False
+    if isinstance(port.shape, tree.List) and port.shape.items and not isinstance(stream, Ref):
+        scope.context.report(
+            "NL302",
+            f"{what} is declared {ev.text(port.shape)}, and this is a number",
+            span,
+            second=(port.span, "declared here"),
+        )
+        return False
     if isinstance(port.shape, tree.List) and isinstance(stream, Ref):
         return match_shape(
             port.shape, stream.shape, scope, span, f"`{port.name}` of `{scope.definition.name.id}`", loose
@@ -171,6 +196,40 @@ def match_shape(
             values=known,
         )
     return fits
+
+
+def returned(definition: tree.Definition) -> Span:
+    """Where a definition says what it returns."""
+    found = [s for s in definition.body if isinstance(s, tree.Return)]
+    return found[-1].values[0].span if found else definition.name.span
+
+
+def match_results(definition: tree.Definition, results: Sequence[Value], scope: Scope) -> bool:
+    """Whether the results are as many, and of the shapes, as the definition declares."""
+    declared, name = definition.results, definition.name.id
+    if declared and len(declared) != len(results):
+        returns = f"declares {plural(len(declared), 'result')} and returns {len(results)}"
+        scope.context.report(
+            "NL206", f"`{name}` {returns}", returned(definition), second=(declared[0].span, "declared here")
+        )
+        return False
+    said = [s for s in definition.body if isinstance(s, tree.Return)]
+    for i, (expr, value) in enumerate(zip(declared, results, strict=False)):
+        span = said[-1].values[i].span if said else definition.name.span
+        if isinstance(expr, tree.Name) and expr.id != "int":
+            hint = "write its shape, such as `[dim]`, or `int`"
+            scope.context.report(
+                "NL107", f"a result is `int` or has a shape; `{expr.id}` is neither", expr.span, hint=hint
+            )
+            return False
+        if isinstance(expr, tree.Name) and isinstance(value, Ref) and value.dtype != "int":
+            scope.context.report("NL302", f"the result of `{name}` is declared `int` and is not whole", span)
+            return False
+        what, loose = f"the result of `{name}`", definition.kind == "net"
+        fits = not isinstance(expr, tree.List) or not isinstance(value, Ref)
+        if not fits and not match_shape(expr, value.shape, scope, span, what, loose):
+            return False
+    return True
 
 
 def _mentions(expr: Any, name: str) -> bool:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
-from nldsl.diagnostics import Diagnostic, Findings
+from nldsl.diagnostics import Diagnostic
 from nldsl.graph import Body, Objective, Port, Record, Scalar, Shape, Stream, changed
 from nldsl.instantiate.values import POISON, Handle, Poison, Ref, is_number
 from nldsl.primitives import PRIMITIVES
-from nldsl.shape_rules import ShapeError, show_shape
+from nldsl.shape_rules import Dim, ShapeError, show_shape
 from nldsl.spans import Span
 
 MAX_RECORDS = 200_000
@@ -44,6 +45,12 @@ class Budget:
                 )
             )
 
+    def room(self, count: int, span: Span) -> None:
+        """Whether there is room for so many more, before they are made one by one."""
+        if self.records + count > MAX_RECORDS:
+            self.records = MAX_RECORDS
+            self.record(span)
+
     def leaf(self, size: int, span: Span) -> None:
         self.parameters += size
         if self.parameters > MAX_PARAMETERS:
@@ -62,7 +69,7 @@ class Builder:
     """One body while it grows. `parent` is where its captured streams come from, if anywhere."""
 
     name: str
-    findings: Findings
+    report: Callable[..., Poison]
     budget: Budget
     parent: Builder | None = None
     inputs: list[Port] = field(default_factory=list)
@@ -104,12 +111,14 @@ class Builder:
         row = PRIMITIVES[op]
         if any(isinstance(a, Poison) for a in args):
             return POISON
+        if not self._typed(op, args, span):
+            return POISON
         if row.fold is not None and args and all(is_number(a) for a in args):
-            return self._fold(op, args, span)
+            return self._fold(op, args, span, shown)
         refs: list[Any] = [self.capture(a) if isinstance(a, Ref) else a for a in args]
         heads = {r.heads for r in refs if isinstance(r, Ref) and r.heads}
         if len(heads) > 1:
-            self._report(
+            self.report(
                 "NL303",
                 f"{_shown(op, shown)} joins streams of {' and '.join(map(str, sorted(heads)))} heads",
                 span,
@@ -125,7 +134,8 @@ class Builder:
                 shape = row.shape(*shapes, **{k: v for k, v in attrs.items() if not k.startswith("_")})
         except ShapeError as error:
             hint = self._shape_hint(op, refs)
-            self._report("NL301", f"{_shown(op, shown)}: {error}", span, hint=hint)
+            message = str(error) if str(error).startswith("`") else f"{_shown(op, shown)}: {error}"
+            self.report(error.code, message, span, hint=hint)
             return POISON
         dtype = self._dtype(row.dtype, refs)
         lag = max((r.lag for r in refs if isinstance(r, Ref)), default=0)
@@ -154,17 +164,38 @@ class Builder:
             raise ShapeError("this stream has no heads to merge")
         return 0, rule(shape, count)
 
-    def _fold(self, op: str, args: tuple[Any, ...], span: Span) -> Scalar | Poison:
+    def _typed(self, op: str, args: tuple[Any, ...], span: Span) -> bool:
+        """Whether every argument is what the primitive takes: a number, a truth value or an index."""
+        row = PRIMITIVES[op]
+        for i, arg in enumerate(args):
+            wanted = row.wants(i)
+            have = arg.dtype if isinstance(arg, Ref) else {bool: "bool", int: "int", Dim: "int"}.get(type(arg), "real")
+            if wanted in ("any", have) or (wanted == "real" and have == "int"):
+                continue
+            name = row.args[min(i, len(row.args) - 1)].rstrip("*")
+            self.report(
+                "NL107",
+                f"`{op}` needs {_KINDS[wanted]} for its `{name}`, and this is {_KINDS[have]}",
+                span,
+                hint=_CONVERSIONS[wanted],
+            )
+            return False
+        return True
+
+    def _fold(self, op: str, args: tuple[Any, ...], span: Span, shown: object) -> Scalar | Poison:
         fold = PRIMITIVES[op].fold
         assert fold is not None
+        written = _shown(op, shown)
         try:
             value = fold(*args)
-        except (ArithmeticError, ValueError) as error:
-            self._report("NL207", f"this number can't be computed: {error}", span)
-            return POISON
+        except ZeroDivisionError:
+            return self.report("NL207", f"{written} divides by 0", span)
+        except OverflowError:
+            return self.report("NL207", f"{written} is too large a number", span)
+        except ValueError:
+            return self.report("NL207", f"{written} is no real number", span)
         if isinstance(value, complex):
-            self._report("NL207", "this number is not real: a root of something negative", span)
-            return POISON
+            return self.report("NL207", f"{written} is no real number", span)
         whole: Scalar = int(value) if isinstance(value, Fraction) and value.denominator == 1 else value
         return whole
 
@@ -183,12 +214,17 @@ class Builder:
                 return "the language is in row convention, `x @ w` with w: [in, out]; perhaps `transpose(…)`"
         return ""
 
-    def _report(self, code: str, message: str, span: Span, hint: str = "") -> None:
-        self.findings.add(Diagnostic(code, message, span, hint=hint))
-
     def body(self, results: tuple[str, ...], keys: tuple[tuple[str, str, str], ...] = ()) -> Body:
         """The finished body; memories that turned out to have nothing to keep are left out."""
         return Body(self.name, tuple(self.inputs), tuple(finished(self.records)), results, keys)
+
+
+_KINDS = {"bool": "a truth value", "int": "an index", "real": "a number"}
+_CONVERSIONS = {
+    "bool": "compare something: `x > 0`",
+    "int": "an index is a stream of `int`, such as `ids`, `tick` or `floor(x)`",
+    "real": "`where(condition, 1, 0)` makes numbers of truth values",
+}
 
 
 def finished(records: list[Any]) -> list[Record]:

@@ -115,6 +115,10 @@ def _attribute(name: str, attr: str, expr: tree.Expr, scope: Scope) -> Any:
 
 def _attention(arguments: Sequence[tree.Argument], scope: Scope) -> Value:
     sizes = {"window": 0, "persistent": 0}
+    given = [a.name or n for n, a in zip(sizes, arguments, strict=False)]
+    if len(arguments) > len(sizes) or len(set(given)) < len(given):
+        message = "`attention` takes `window` and `persistent`, each once"
+        return scope.context.report("NL201", message, arguments[-1].span)
     for name, argument in zip(sizes, arguments, strict=False):
         name = argument.name or name
         if name not in sizes:

@@ -37,13 +37,13 @@ class Instance:
 def instantiate(function: Function, hyper: Mapping[str, Any], findings: Findings) -> Instance | None:
     """Unroll a model or block with these hyper-parameters; what is wrong goes to `findings`."""
     before = len(findings.errors)
-    context = Context(findings, Budget())
+    context = Context(findings, Budget(), file=function.module.file)
     definition = function.definition
     try:
         bound = _hyper(function, hyper, context)
         if bound is None:
             return None
-        builder = Builder(definition.name.id, findings, context.budget)
+        builder = Builder(definition.name.id, context.report, context.budget)
         scope = Scope(context, function.module, definition, builder, {})
         env = _environment(function, bound, scope)
         if env is None:
@@ -133,23 +133,21 @@ def _port(port: tree.Port, scope: Scope) -> bool:
 def _outs(values: list[Value], scope: Scope) -> tuple[Port, ...]:
     outs = []
     definition = scope.definition
-    if definition.results and len(definition.results) != len(values) and values:
-        scope.context.report(
-            "NL206",
-            f"`{definition.name.id}` declares {len(definition.results)} result(s) and returns {len(values)}",
-            definition.name.span,
-        )
+    if values and not binding.match_results(definition, values, scope):
+        return ()
     for i, value in enumerate(values):
+        if isinstance(value, list):
+            scope.context.report(
+                "NL107",
+                "a program returns streams, and this is a list",
+                binding.returned(definition),
+                hint="return its items, separated by commas",
+            )
+            continue
         if is_number(value):
             zero = scope.builder.emit("zeros", (), definition.span, shape=())
             value = scope.builder.emit("add", (zero, value), definition.span)  # type: ignore[arg-type]
         if isinstance(value, Ref):
-            if i < len(definition.results):
-                declared = definition.results[i]
-                if isinstance(declared, tree.List):
-                    binding.match_shape(
-                        declared, value.shape, scope, definition.name.span, f"the result of `{definition.name.id}`"
-                    )
             outs.append(Port(f"out{i}", "out", value.shape, value.heads, value.dtype, value.id, definition.span))
     return tuple(outs)
 
@@ -158,11 +156,12 @@ def _outs(values: list[Value], scope: Scope) -> tuple[Port, ...]:
 
 
 def _finish(context: Context, builder: Builder) -> None:
+    _with_loss(context)
     for handle in context.handles.values():
         starts.start_bodies(handle)
     for handle in context.handles.values():
         _settle(handle, context)
-    for deferred in context.stars:
+    for deferred in context.stars if context.loss_span is not None else ():
         objective = _star(deferred, context, builder)
         place = next(i for i, r in enumerate(builder.records) if r is deferred)
         builder.records[place : place + 1] = [objective] if objective else []
@@ -170,9 +169,25 @@ def _finish(context: Context, builder: Builder) -> None:
             context.learned.append(objective)
 
 
+def _with_loss(context: Context) -> None:
+    """Whoever learns from `loss` needs one."""
+    if context.loss_span is not None:
+        return
+    wanting = [o for o in context.learned if o.kind == "loss"]
+    spans = [o.where("minimizing") for o in wanting] + [d.statement.minimizing.span for d in context.stars]
+    if spans:
+        context.report(
+            "NL111",
+            "this learns from `loss`, and nothing assigns one",
+            spans[0],
+            hint="a model assigns it: `loss = cross_entropy(logits, next(ids))`; a block learns "
+            "from the loss of the model it is in",
+        )
+
+
 def _settle(handle: Handle, context: Context) -> None:
     """A memory that nothing has read has no leaves yet; say so, unless something else is wrong with it."""
-    if handle.leaves or handle.broken or handle.form == "attention" or not handle.declared:
+    if handle.leaves or handle.broken or handle.form == "attention" or not handle.declared or context.findings.errors:
         return
     if handle.parts:
         name = handle.path.rpartition(".")[2]

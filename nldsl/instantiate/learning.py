@@ -37,9 +37,15 @@ def learn(statement: tree.Learn, scope: Scope) -> None:
         return
     handles = _targets(statement, scope)
     period = _period(statement, scope)
-    kind = _kind(statement, handles or (), scope)
+    if handles is None:
+        return
+    kind = _kind(statement, handles, scope)
+    if kind == "loss" and scope.unit != "token" and statement.minimizing is not None:
+        message = "an optimizer's memory can't learn from `loss`: give it an objective of its own"
+        scope.context.report("NL205", message, statement.minimizing.span)
+        return
     fine = arity.clauses(statement, kind, period, scope.context.report)
-    if handles is None or period is None or not fine:
+    if period is None or not fine:
         return
     if not statement.targets:
         deferred = Deferred(statement, scope.at(env=dict(scope.env)), period)
@@ -101,6 +107,8 @@ def _kind(statement: tree.Learn, handles: tuple[Handle, ...], scope: Scope) -> s
 def build(
     statement: tree.Learn, handles: tuple[Handle, ...], kind: str, period: Period, scope: Scope
 ) -> Objective | None:
+    if not _restarts_together(statement, handles, period, scope):
+        return None
     when = factors.condition(statement, handles, scope)
     if isinstance(when, Poison):
         return None
@@ -122,6 +130,27 @@ def build(
     window = Window(period.count, period.unit, when, handles[0].path if handles else "")
     parameters = [(h.path, leaf, h.heads) for h in handles for leaf in h.leaves.values()]
     return rules.attach(learned, statement, parameters, scope.at(window=window))
+
+
+def _restarts_together(statement: tree.Learn, handles: tuple[Handle, ...], period: Period, scope: Scope) -> bool:
+    """Memories of one learn share its windows, and what gathers over them, only if they restart together."""
+    for name, handle in zip(statement.targets, handles, strict=False):
+        if period.unit == "step" and handle.start == "constant":
+            scope.context.report(
+                "NL107",
+                f"`{name.id}` starts from fixed numbers in every sequence, so a training step can learn nothing in it",
+                name.span,
+                second=(handle.span, "declared here"),
+                hint="without `from`, its start is a parameter",
+            )
+            return False
+    words = ("window_sum", "window_mean", "window_last")
+    gathers = any(objectives.mentions(e, w) for e in (statement.by, statement.retaining) if e for w in words)
+    if gathers and len({(h.reset_every, h.reset_when) for h in handles}) > 1:
+        message = "these memories restart at different times, so one aggregate can't serve all their windows"
+        scope.context.report("NL402", message, statement.span, hint="give each a `learn` of its own")
+        return False
+    return True
 
 
 def _blank(

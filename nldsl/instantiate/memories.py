@@ -28,6 +28,7 @@ def declare(statement: tree.MemoryDecl, scope: Scope) -> None:
     """`memory K[heads], V[heads] = net [from …] [reset …]`."""
     if scope.handle is not None or scope.kind == "objective":
         scope.context.report("NL107", "a net holds no memory: its weights are `param`s", statement.span)
+        scope.env.update({target.name: POISON for target in statement.targets})
         return
     value = ev.evaluate(statement.net, scope)
     for target in statement.targets:
@@ -49,7 +50,12 @@ def declare(statement: tree.MemoryDecl, scope: Scope) -> None:
                     hint="for example `memory M = mlp(dim)`, or `attention()`",
                 )
                 handle.broken = True
-        if statement.start is not None:
+        if statement.start is not None and handle.form == "attention":
+            hint = "`persistent = n` gives it n learned pairs"
+            scope.context.report(
+                "NL205", "attention starts empty, and takes no `from`", statement.start.span, hint=hint
+            )
+        elif statement.start is not None:
             _start(handle, statement.start, scope)
         reset(handle, statement.reset, scope)
         register(handle, scope, target.span)
@@ -64,6 +70,7 @@ def declare_state(statement: tree.StateDecl, scope: Scope) -> None:
             "a net holds no state: what lasts from tick to tick belongs in a block or an optimizer",
             statement.span,
         )
+        scope.env[statement.target.name] = POISON
         return
     handle = _handle(statement.target, scope, statement.span)
     handle.form, handle.start = "state", "constant"
@@ -100,8 +107,11 @@ def declare_param(statement: tree.ParamDecl, scope: Scope) -> None:
         scope.context.report(
             "NL107", "`param` belongs in a net; a block keeps its weights in a `memory`", statement.span
         )
+        scope.env[statement.name] = POISON
         return
     name = ".".join((*scope.leaf_path, statement.name + scope.suffix))
+    if scope.binders.setdefault(f"param {name}", id(statement)) != id(statement):
+        scope.context.report("NL102", f"`{statement.name}` is declared twice", statement.span)
     shape = ev.shape_of(statement.shape, scope)
     init = _init(statement.init, scope)
     if isinstance(shape, Poison) or init is None:

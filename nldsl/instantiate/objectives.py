@@ -44,7 +44,7 @@ def objective_bodies(statement: tree.Learn, handles: tuple[Handle, ...], scope: 
 
 def _objective(statement: tree.Learn, handle: Handle | None, handles: tuple[Handle, ...], scope: Scope) -> Body | None:
     of = handle.path if handle else ", ".join(h.path for h in handles)
-    builder = Builder(f"objective of {of}", scope.context.findings, scope.context.budget, parent=scope.builder)
+    builder = Builder(f"objective of {of}", scope.context.report, scope.context.budget, parent=scope.builder)
     teaching = Teaching(handle, handles)
     inner = scope.at(builder=builder, kind="objective", teaching=teaching)
     as_data = inner.at(teaching=replace(teaching, data=True))
@@ -92,7 +92,29 @@ def _objective(statement: tree.Learn, handle: Handle | None, handles: tuple[Hand
         )
         return None
     result = builder.capture(value).id
+    if not _reads_itself(builder, result):
+        scope.context.report(
+            "NL205",
+            "this objective does not depend on what it teaches",
+            statement.minimizing.span,
+            hint="it must use the memory's answer: `self(…)`, or the first stream of an objective",
+        )
+        return None
     return builder.body((result,), keys_of(builder))
+
+
+def _reads_itself(builder: Builder, result: str) -> bool:
+    """Whether the result depends on a weight that carries the inner gradient."""
+    todo, seen = [result], set()
+    while todo:
+        stream = builder.index.get(todo.pop())
+        if stream is None or stream.id in seen:
+            continue
+        if stream.op == "weight" and stream.mode == "self":
+            return True
+        seen.add(stream.id)
+        todo += [a for a in stream.args if isinstance(a, str)]
+    return False
 
 
 def keys_of(builder: Builder) -> tuple[tuple[str, str, str], ...]:

@@ -143,7 +143,7 @@ def materialise(handle: Handle, scope: Scope, span: Span) -> bool:
     shape = ev.shape_of(port, inner)
     if isinstance(shape, Poison):
         return False
-    scratch = Builder("scratch", scope.context.findings, scope.context.budget)
+    scratch = Builder("scratch", scope.context.report, scope.context.budget)
     stream = scratch.port("x", shape)
     read(handle, (stream,), scope.at(builder=scratch, kind="tick", teaching=None, running=None), span)
     return bool(handle.leaves)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nldsl import tree
-from nldsl.diagnostics import Findings
 from nldsl.graph import Leaf, Objective, Rule, Shape
 from nldsl.instantiate import binding, factors, objectives, statements
 from nldsl.instantiate import evaluate as ev
@@ -144,10 +143,9 @@ def _body(
         return context.memo[memo]  # type: ignore[no-any-return]
     name = f"{function.name}.{sum(1 for n in context.bodies if n.rpartition('.')[0] == function.name) + 1}"
     parent = scope.builder if scheduled else None
-    findings = Findings()
-    builder = Builder(name, findings, context.budget, parent=parent)
+    builder = Builder(name, context.report, context.budget, parent=parent)
     context.bodies[name] = None
-    inner_context = replace(context, findings=findings, handles={}, stars=[], learned=[])
+    inner_context = replace(context, handles={}, stars=[], learned=[])
     inside = scope.at(context=inner_context).deeper(
         definition,
         expr.span,
@@ -164,8 +162,9 @@ def _body(
         tick=None,
         via_self=False,
     )
+    context.sites.append(expr.span)
     result = _run(kind, function, env, leaf, key, scope, inside, builder)
-    context.findings.extend(findings.items)
+    context.sites.pop()
     context.memo[memo] = None
     if result is None:
         return None
@@ -226,7 +225,16 @@ def _run(
     results = statements.run(definition.body, inside)
     if not results:
         return None
+    place = binding.returned(definition)
+    if len(results) > 1 or isinstance(results[0], list):
+        one = "one: the update" if kind == "optimizer" else "one: the new weight"
+        what = f"{'an' if kind == 'optimizer' else 'a'} {kind}"
+        inside.context.report("NL206", f"`{function.name}` gives several results, and {what} gives {one}", place)
+        return None
     value = results[0]
+    if isinstance(value, bool) or (isinstance(value, Ref) and value.dtype == "bool"):
+        inside.context.report("NL107", f"`{function.name}` gives a truth value, not a number", place)
+        return None
     if isinstance(value, int | float) or hasattr(value, "denominator"):
         zeros = builder.emit("zeros", (), definition.span, shape=leaf.shape)
         value = builder.emit("add", (zeros, value), definition.span)  # type: ignore[arg-type]

@@ -51,10 +51,18 @@ class Context:
     stars: list[Any] = field(default_factory=list)
     learned: list[Objective] = field(default_factory=list)
     opened: tuple[tree.Definition, ...] = ()
+    file: str = ""  # the program's own text
+    sites: list[Span] = field(default_factory=list)  # the calls under way, outermost first
 
     def report(
         self, code: str, message: str, span: Span, hint: str = "", severity: str = "error", **rest: Any
     ) -> Poison:
+        """Note what is wrong. Where that is in the library, the place to look at is the program's own call."""
+        if span.file != self.file:
+            own = [site for site in self.sites if site.file == self.file]
+            if own:
+                rest.setdefault("second", (span, "here"))
+                span = own[-1]
         self.findings.add(Diagnostic(code, message, span, hint=hint, severity=severity, **rest))
         return POISON
 

@@ -26,7 +26,7 @@ def start_bodies(handle: Handle) -> None:
         return
     bodies = []
     for leaf in handle.leaves.values():
-        builder = Builder(f"start of {handle.path}.{leaf.name}", scope.context.findings, scope.context.budget)
+        builder = Builder(f"start of {handle.path}.{leaf.name}", scope.context.report, scope.context.budget)
         env = dict(scope.env)
         env["start"] = builder.port("start", leaf.shape, handle.heads)
         inner = scope.at(builder=builder, env=env, prefix="", suffix="")

@@ -12,7 +12,7 @@ from nldsl.instantiate import learning, memories, reading
 from nldsl.instantiate.scope import Scope, Window
 from nldsl.instantiate.values import POISON, Handle, Poison, Ref, Value, describe
 from nldsl.naming import suffix_of
-from nldsl.shape_rules import ShapeError, broadcast, show_shape
+from nldsl.shape_rules import ShapeError, broadcast, plural, show_shape
 
 
 def run(body: Iterable[tree.Statement], scope: Scope) -> list[Value] | None:
@@ -28,9 +28,9 @@ def block(body: Iterable[tree.Statement], scope: Scope) -> list[Value] | None:
     results: list[Value] | None = None
     for statement in body:
         if results is not None:
-            scope.context.report(
-                "NL206", "nothing runs after `return`", statement.span, hint="move `return` to the end"
-            )
+            if not any(isinstance(r, Poison) for r in results):
+                hint = "move `return` to the end"
+                scope.context.report("NL206", "nothing runs after `return`", statement.span, hint=hint)
             break
         results = _statement(statement, scope.at(prefix="", used={}))
     return results
@@ -81,7 +81,9 @@ def _assign(statement: tree.Assign, scope: Scope) -> None:
     if isinstance(value, Poison):
         values = [POISON] * len(names)
     elif len(values) != len(names):
-        scope.context.report("NL206", f"{len(names)} names are bound to {len(values)} result(s)", statement.span)
+        scope.context.report(
+            "NL206", f"{plural(len(names), 'name')} for {plural(len(values), 'result')}", statement.span
+        )
         values = [POISON] * len(names)
     for name, item in zip(statement.names, values, strict=True):
         if name.id in ("self", "loss", "tick"):
@@ -96,6 +98,7 @@ def _assign(statement: tree.Assign, scope: Scope) -> None:
                 second=(scope.env[name.id].span, "declared here"),  # type: ignore[union-attr]
                 hint=f"`{name.id} <- …` writes the memory",
             )
+            scope.env[name.id] = POISON
         else:
             scope.env[name.id] = item
             _remember(item, name.id, scope)
@@ -228,14 +231,15 @@ def _repeat(statement: tree.Repeat, scope: Scope) -> list[Value] | None:
     if isinstance(count, Poison):
         return None
     name = (statement.name or "layers") + scope.suffix
+    scope.context.budget.room(count, statement.count.span)
     results = None
     for i in range(count):
         scope.context.budget.record(statement.span)
         results = block(statement.body, scope.at(path=(*scope.path, name, str(i)), suffix=""))
         if results is not None:
             scope.context.report("NL206", "`return` can't stand in a `repeat`", statement.span)
-            break
-    return results
+            return [POISON]
+    return None
 
 
 def _for(statement: tree.For, scope: Scope) -> list[Value] | None:
@@ -250,13 +254,20 @@ def _for(statement: tree.For, scope: Scope) -> list[Value] | None:
             hint="for example `for p in [16, 64]`; `repeat 4 { … }` makes copies",
         )
         return None
+    if isinstance(scope.env.get(statement.variable.id), Handle):
+        scope.context.report(
+            "NL102",
+            f"`{statement.variable.id}` is a memory; the loop's variable needs another name",
+            statement.variable.span,
+        )
+        return None
     for value in values:
         scope.context.budget.record(statement.span)
         scope.env[statement.variable.id] = value
         suffix = scope.suffix + suffix_of(value)
         if block(statement.body, scope.at(suffix=suffix)) is not None:
             scope.context.report("NL206", "`return` can't stand in a `for`", statement.span)
-            break
+            return [POISON]
     return None
 
 

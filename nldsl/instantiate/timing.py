@@ -48,9 +48,10 @@ def _next(first: First, arguments: Arguments, scope: Scope, span: Span) -> Value
     value = _one("next", first, arguments, scope, span)
     if not isinstance(value, Ref):
         return value
-    if value.owner is not scope.builder or scope.kind != "tick" or scope.unit != "token":
+    if value.owner.parent is not None or scope.unit != "token" or scope.kind == "rule":
         return scope.context.report("NL503", "`next` looks ahead in the program's own inputs, not here", span)
-    return _shift(value, scope, span)
+    ahead = _shift(value, scope.at(builder=value.owner), span)
+    return ahead if isinstance(ahead, Poison) else scope.builder.capture(ahead)
 
 
 def _shift(ref: Ref, scope: Scope, span: Span) -> Ref | Poison:

@@ -196,8 +196,8 @@ class Memory:
     net: str
     keyed: bool
     zero: bool
+    reset: str = ""
     learns: int = 0
-    held: bool = False
 
     @property
     def square(self) -> bool:
@@ -260,7 +260,7 @@ class Writer:
         self.pool = [self.q, self.k, self.v]
         self.reached = list(self.pool)
         own = f"sum({self.k}) > 0"
-        self.conditions = [own, own, "sum(x) > 0.5", "tick % 3 != 1"]
+        self.conditions = [own, own, own, "sum(x) > 0.5", "tick % 3 != 1"]
         self.levels: dict[str, int] = {}
         units = [self.declare() for _ in range(1 + self.choose(3))]
         weights = [m for m in units if isinstance(m, Memory)]
@@ -324,14 +324,14 @@ class Writer:
             return self.state()
         name = self.name("M")
         nets = ["matrix(d)"] * 3 + ["mlp(d, expand = 2)"] * 2 + ["residual_mlp(d, expand = 1)"] * 2
-        nets += ["linear_bias(d)"] * 3 + ["residual_mlp(d, expand = 1) |> linear(d)", "scaled(d)", "swiglu(d, 2)"]
+        nets += ["linear_bias(d)"] * 4 + ["residual_mlp(d, expand = 1) |> linear(d)", "scaled(d)", "swiglu(d, 2)"]
         net = self.declared[-1].net if self.declared and self.chance(33) else self.pick(nets)
         self.note(net.partition("(")[0] if "|>" not in net else "composed")
         if net == "scaled(d)":
             self.use("scaled")
         memory = Memory(name, net, net != "scaled(d)", False)
-        heads, start = self.of_heads(), self.start(memory)
-        self.line(f"memory {name}{heads} = {net}{start}{self.reset()}")
+        heads, start, memory.reset = self.of_heads(), self.start(memory), self.reset()
+        self.line(f"memory {name}{heads} = {net}{start}{memory.reset}")
         self.declared.append(memory)
         return memory
 
@@ -427,7 +427,7 @@ class Writer:
             self.learn_loss(memories)
             return
         every = self.pick([1, 1, 1, 2, 3])
-        form = self.pick(["pair", "joint", "self", "pair", "joint"] if len(memories) > 1 else ["pair", "pair", "self"])
+        form = self.pick(["pair", "joint", "self", "joint"] if len(memories) > 1 else ["pair", "pair", "self"])
         what, objective, single = self.objective(memories, form)
         hold = self.pick(["", "", "gradient", "state"]) if not any(m.learns for m in memories) else ""
         over = not hold and self.chance(30)
@@ -524,7 +524,7 @@ class Writer:
         clauses = [f"by {self.optimizer(memories, slow, keyed)}"]
         kinds = ["", "", "decay", "weight_decay", "elastic", "smoothed"]
         if keyed:
-            kinds += ["erase"] * (8 if any(m.net == "linear_bias(d)" for m in memories) else 2)
+            kinds += ["erase"] * (16 if any(m.net == "linear_bias(d)" for m in memories) else 2)
         if all(m.keyed and not m.zero for m in memories):
             kinds += ["sphere"]
         kind = self.pick(kinds)
@@ -581,7 +581,10 @@ class Writer:
         return f"{kind}({self.rate(memories, slow)})"
 
     def rate(self, memories: list[Memory], slow: bool) -> str:
-        """A small number, or a stream in one of the shapes that rates may have."""
+        """A small number, or a stream in one of the shapes that rates may have. One window serves several memories only
+        if they restart together."""
+        if slow and len(memories) > 1 and any(m.reset for m in memories):
+            return self.pick(["0.1", "0.05", "0.2"])
         shapes = ["", "", "[]", "[1]"]
         if self.heads:
             shapes += ["[heads]", "[heads, 1]"]
@@ -619,7 +622,7 @@ class Writer:
     def shared(self, memories: list[Memory]) -> list[str]:
         """The clauses that every learn on a token clock may have."""
         clauses = []
-        kind = self.pick(["", "", "one"] if len(memories) == 1 else ["", "list", "one"])
+        kind = self.pick(["", "", "one"] if len(memories) == 1 else ["", "list", "list", "one"])
         if kind == "one":
             self.note("weighted")
             clauses.append(f"weighted {self.factor()}")

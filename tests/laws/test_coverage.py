@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from laws.programs import CLAUSES, Program, checked, laws, machine, programs
 
-DRAWN, LEAST, VALID = 400, 20, 0.95
+DRAWN, LEAST, VALID = 500, 20, 0.95
 
 
 def test_every_clause_occurs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,7 +101,7 @@ def test_a_lost_carry_is_noticed(part: str) -> None:
             carried(program, program.inputs(TICKS), losing(part), [at])
 
     skipped = ("reset every", "reset when", "repeat", "learn * on tokens")
-    assert noticed(law, using(*CARRIED[part], without=skipped, most=6))
+    assert noticed(law, using(*CARRIED[part], without=skipped, most=20))
 
 
 class Forgetful(Interpreter):
@@ -121,4 +121,4 @@ def test_a_lost_segment_is_noticed() -> None:
             carried(program, program.inputs(TICKS), Forgetful, [at])
 
     skipped = ("reset every", "reset when", "repeat", "learn * on tokens")
-    assert noticed(law, using("loss on tokens", without=skipped, most=4))
+    assert noticed(law, using("loss on tokens", without=skipped, most=20))
