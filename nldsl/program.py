@@ -18,6 +18,10 @@ from nldsl.modules import Linker, ModuleScope, library
 from nldsl.network import level_graph
 
 
+# With these, a name may mean nothing, or a definition may never end: there is no use in going on.
+UNLINKED = ("NL103", "NL104", "NL105", "NL106", "NL112")
+
+
 @dataclass
 class Result:
     """A program after the front end: its graph, if one could be built, and everything found on the way."""
@@ -41,7 +45,7 @@ def front_end(
         return Result(None, findings, linker.sources)
     names.check(module, findings)  #                                 every name of the text
     function = entry(module, name, findings)
-    if function is None or _syntax(findings) or any(d.code == "NL112" for d in findings.errors):
+    if function is None or any(d.code < "NL100" or d.code in UNLINKED for d in findings.errors):
         return Result(None, findings, linker.sources, module)
     made = instantiate(function, _exact(hyper or {}), findings)  #   Tree + sizes -> records
     if made is None or made.broken:
@@ -67,10 +71,6 @@ def _open(place: str, text: str | None, linker: Linker) -> ModuleScope | None:
     if place.startswith("std.") and path.suffix != ".nl":
         path = library().joinpath(*place.split(".")[1:]).with_suffix(".nl")
     return linker.file(path)
-
-
-def _syntax(findings: Findings) -> bool:
-    return any(d.code < "NL100" for d in findings.errors)
 
 
 def entry(module: ModuleScope, name: str, findings: Findings) -> Function | None:

@@ -208,6 +208,8 @@ class Builder:
 
     @staticmethod
     def _shape_hint(op: str, refs: list[Any]) -> str:
+        if op == "orthogonal":
+            return "an optimizer can branch: `if rank(g) == 2 { … }`"
         if op == "matmul" and all(isinstance(r, Ref) for r in refs):
             a, b = refs
             if len(b.shape) == 2 and a.shape and a.shape[-1] == b.shape[1]:

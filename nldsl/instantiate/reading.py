@@ -38,6 +38,7 @@ def read(handle: Handle, streams: tuple[Operand, ...], scope: Scope, span: Span)
         leaf_path = () if len(handle.parts) == 1 else (numbered,)
         result = apply.apply_body(part, streams, scope, span, handle=handle, leaf_path=leaf_path)
         if not isinstance(result, Ref):
+            handle.broken = True  # what is wrong has been said; its other readers stay silent
             return POISON
         streams = (result,)
     return result

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 from hypothesis import given
-from laws.programs import CLAUSES, Program, checked, laws, machine, programs
+from laws.programs import CLAUSES, Program, checked, laws, machine, programs, valid_programs
 
 DRAWN, LEAST, VALID = 500, 20, 0.95
 
@@ -45,7 +45,7 @@ def table(seen: Counter[str]) -> str:
 
 
 @laws(25)
-@given(programs())
+@given(valid_programs())
 def test_generated_programs_train(program: Program) -> None:
     """Two steps of training: the loss and every parameter stay numbers. (Blocks are run.)"""
     made = machine(program.graph())

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from hypothesis import given
-from laws.programs import Inputs, Program, Runner, changed, cut, laws, machine, noticed, programs, using
+from laws.programs import Inputs, Program, Runner, changed, cut, laws, machine, noticed, using, valid_programs
 from nldsl.compiler.interpreter import Interpreter
 
 TICKS = 6
@@ -34,7 +34,7 @@ def independent(program: Program, inputs: Inputs, runner: Runner) -> None:
 
 
 @laws(40)
-@given(programs())
+@given(valid_programs())
 def test_rows_are_independent(program: Program) -> None:
     independent(program, program.inputs(TICKS), Interpreter)
 
