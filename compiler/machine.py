@@ -144,7 +144,8 @@ class Tick:
             if stream.attr("serves") == memory.id and stream.id in self.frame:
                 kept = self.frame[stream.id]
                 rows = [None if on else row for on, row in zip(lanes, kept["rows"], strict=True)]
-                begun = [self.number if on else b for on, b in zip(lanes, kept["begun"], strict=True)]
+                moved = [on and not stream.attr("aligned") for on in lanes]
+                begun = [self.number if on else b for on, b in zip(moved, kept["begun"], strict=True)]
                 self.frame[stream.id] = {"rows": rows, "begun": begun}
         for learn in self.facts.learns:
             if memory.id in learn.memories:

@@ -48,7 +48,7 @@ def level_table(graph: LevelGraph) -> Any:
 
 def draw(graph: LevelGraph, path: str) -> None:
     """Write the level diagram of a graph to a .svg, .png or .dot file."""
-    from nldsl.diagram import draw as write
+    from nldsl.diagram.draw import draw as write
 
     write(graph, path)
 

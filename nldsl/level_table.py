@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from nldsl.clocks import shown
-from nldsl.fold import Folding
+from nldsl.diagram.fold import Folding
 from nldsl.graph import LevelGraph, Period
 from nldsl.level_facts import NONE, facts_of
 from nldsl.levels import feeding, layers

@@ -111,7 +111,9 @@ def _serve(
             after = _walk(bodies[name], bodies, found, given, inner)
             feeding_rule |= after.get(bodies[name].results[0], frozenset())
     for memory in learn.memories:
-        _note(found, feeding_rule, prefix + memory)
+        # A memory's place among its equals is that of its fastest writes: a slower learn of it says nothing there.
+        if prefix or memory not in found.members or found.members[memory].period == learn.every:
+            _note(found, feeding_rule, prefix + memory)
 
 
 def _note(found: Feeding, sources: Fresh, target: str) -> None:

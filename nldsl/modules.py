@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
-from nldsl import tree
 from nldsl.diagnostics import Diagnostic, Findings, nearest
 from nldsl.instantiate.values import Builtin, Function, Namespace, Value
-from nldsl.parse import parse, read
 from nldsl.primitives import INSPECTORS, PRIMITIVES
 from nldsl.spans import NOWHERE, Span
+from nldsl.syntax import tree
+from nldsl.syntax.parse import parse, read
 
 # Names that mean something of their own in every body.
 SPECIAL = ("self", "tick", "attention", *INSPECTORS)
@@ -73,6 +74,12 @@ def library() -> Path:
     return Path(places[0]) if places else Path(__file__).parent.parent / "stdlib"
 
 
+@lru_cache(maxsize=64)
+def _parsed(text: str, file: str) -> tuple[tree.Module, list[Diagnostic]]:
+    """Trees never change, so a text that is linked again, as the prelude is with every program, is parsed once."""
+    return parse(text, file)
+
+
 class Linker:
     """Loads modules, each once. `sources` keeps every text read, for showing diagnostics."""
 
@@ -91,7 +98,7 @@ class Linker:
 
     def link(self, text: str, file: str, path: Path, name: str = "") -> ModuleScope | None:
         self.sources[file] = text
-        module, problems = parse(text, file)
+        module, problems = _parsed(text, file)
         self.findings.extend(problems)
         scope = ModuleScope(name or path.stem, file, text, module, linker=self)
         key = path.resolve()

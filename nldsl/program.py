@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from nldsl import tree
 from nldsl.checks import ALL, names
 from nldsl.diagnostics import Diagnostic, Findings, nearest
 from nldsl.graph import LevelGraph
@@ -16,7 +15,7 @@ from nldsl.instantiate.instance import instantiate
 from nldsl.instantiate.values import Function
 from nldsl.modules import Linker, ModuleScope, library
 from nldsl.network import level_graph
-
+from nldsl.syntax import tree
 
 # With these, a name may mean nothing, or a definition may never end: there is no use in going on.
 UNLINKED = ("NL103", "NL104", "NL105", "NL106", "NL112")

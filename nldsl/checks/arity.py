@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nldsl import tree
 from nldsl.graph import Period
+from nldsl.syntax import tree
 
 # For each kind of learn, what is not allowed and why. "step" adds to the others on a step clock.
 CLOSED_FORM = ("minimizing", "retaining", "by", "hold", "over", "weighted", "times", "through")

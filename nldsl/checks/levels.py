@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from nldsl import tree
 from nldsl.diagnostics import Diagnostic, Findings
 from nldsl.graph import Body, LevelGraph, Objective, Stream
 from nldsl.levels import feeding, layers
 from nldsl.modules import ModuleScope
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 
 def check(graph: LevelGraph, length: int | None) -> Iterator[Diagnostic]:

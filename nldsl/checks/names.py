@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from nldsl import tree
 from nldsl.checks import levels, order
 from nldsl.checks.order import Binding, names_of
 from nldsl.diagnostics import Diagnostic, Findings, nearest
 from nldsl.modules import ModuleScope
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 INITS = {"normal": "`normal(std)`", "uniform": "`uniform(low, high)`", "zeros": "`zeros`", "ones": "`ones`"}
 OWN = ("self", "loss", "tick")  # names with a meaning of their own

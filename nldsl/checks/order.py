@@ -9,10 +9,10 @@ from pathlib import Path
 
 import networkx as nx
 
-from nldsl import tree
 from nldsl.diagnostics import Diagnostic
 from nldsl.modules import ModuleScope, library
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ def command(program: str, output: str, hyper: dict[str, Any]) -> None:
     if Path(output).suffix.lower() not in FORMATS:
         raise click.BadParameter(f"`{output}` must end in .svg, .png or .dot", param_hint="-o")
     graph = load(program, hyper)
-    from nldsl.diagram import DrawError, draw
+    from nldsl.diagram.draw import DrawError, draw
 
     try:
         draw(graph, output)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nldsl.clocks import order, shown
 from nldsl.compiler.interpreter import Interpreter
-from nldsl.fold import Folding
+from nldsl.diagram.fold import Folding
 from nldsl.graph import LevelGraph, Memory, Objective
 from nldsl.levels import Member, levels_of
 from nldsl.parameters import learned_parameters

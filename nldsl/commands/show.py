@@ -60,8 +60,8 @@ def _tree(program: str) -> str:
     from nldsl.commands.tree_text import show_tree
     from nldsl.diagnostics import Findings, nearest
     from nldsl.modules import library
-    from nldsl.parse import parse, read
     from nldsl.program import split
+    from nldsl.syntax.parse import parse, read
 
     place, _, name = split(program)
     path = Path(place)
@@ -90,7 +90,7 @@ def _tree(program: str) -> str:
 def contract_table(graph: LevelGraph) -> str:
     """The gradient contract, rows of repeated layers folded."""
     from nldsl.checks.gradients import contract
-    from nldsl.fold import Folding
+    from nldsl.diagram.fold import Folding
 
     rows = contract(graph)
     fold = Folding.of(row.parameter for row in rows)

@@ -7,7 +7,7 @@ from dataclasses import fields
 from fractions import Fraction
 from typing import Any
 
-from nldsl.tree import Module, Node
+from nldsl.syntax.tree import Module, Node
 
 WIDTH = 100
 STEP = "  "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nldsl import tree
 from nldsl.instantiate import binding, functions, reading, statements
 from nldsl.instantiate import evaluate as ev
 from nldsl.instantiate.scope import Scope
@@ -25,6 +24,7 @@ from nldsl.instantiate.values import (
 from nldsl.naming import snake
 from nldsl.shape_rules import plural
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 
 def call(expr: tree.Call, scope: Scope) -> Value:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
-from nldsl import tree
 from nldsl.diagnostics import nearest
 from nldsl.instantiate import evaluate as ev
 from nldsl.instantiate.scope import Scope
@@ -23,6 +22,7 @@ from nldsl.instantiate.values import (
 )
 from nldsl.shape_rules import Dim, plural, show_shape
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 
 def gives_streams(function: Function, arguments: Sequence[tree.Argument], scope: Scope) -> bool:
@@ -226,8 +226,8 @@ def match_results(definition: tree.Definition, results: Sequence[Value], scope: 
             scope.context.report("NL302", f"the result of `{name}` is declared `int` and is not whole", span)
             return False
         what, loose = f"the result of `{name}`", definition.kind == "net"
-        fits = not isinstance(expr, tree.List) or not isinstance(value, Ref)
-        if not fits and not match_shape(expr, value.shape, scope, span, what, loose):
+        shaped = isinstance(expr, tree.List) and isinstance(value, Ref)
+        if shaped and not match_shape(cast(tree.List, expr), cast(Ref, value).shape, scope, span, what, loose):
             return False
     return True
 

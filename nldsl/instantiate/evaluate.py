@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any
 
-from nldsl import tree
 from nldsl.diagnostics import nearest
 from nldsl.graph import Scalar, Stream
 from nldsl.instantiate import apply, reading
@@ -26,6 +25,7 @@ from nldsl.instantiate.values import (
 from nldsl.primitives import OPERATORS
 from nldsl.shape_rules import Dim
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 
 def evaluate(expr: tree.Expr, scope: Scope) -> Value:

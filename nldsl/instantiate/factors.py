@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from nldsl import tree
 from nldsl.graph import Leaf, Scalar, Shape
 from nldsl.instantiate import evaluate as ev
 from nldsl.instantiate.scope import Scope
@@ -18,6 +17,7 @@ from nldsl.instantiate.values import (
 )
 from nldsl.shape_rules import ShapeError, broadcast, show_shape
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 
 def condition(statement: tree.Learn, handles: tuple[Handle, ...], scope: Scope) -> Ref | Poison | None:

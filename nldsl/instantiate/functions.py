@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nldsl import tree
 from nldsl.diagnostics import nearest
 from nldsl.instantiate import binding, timing
 from nldsl.instantiate import evaluate as ev
@@ -20,6 +19,7 @@ from nldsl.instantiate.values import (
 )
 from nldsl.primitives import PRIMITIVES
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 
 def call_builtin(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nldsl import tree
 from nldsl.diagnostics import Findings, nearest
 from nldsl.graph import Body, Objective, Period, Port, Record
 from nldsl.instantiate import binding, learning, rules, starts, statements
@@ -17,6 +16,7 @@ from nldsl.instantiate.scope import Context, Scope, Window
 from nldsl.instantiate.values import Function, Handle, Poison, Ref, Value, is_number
 from nldsl.parameters import Parameter, parameters
 from nldsl.shape_rules import Dim
+from nldsl.syntax import tree
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nldsl import tree
 from nldsl.checks import arity
 from nldsl.diagnostics import nearest
 from nldsl.graph import Objective, Period
@@ -18,6 +17,7 @@ from nldsl.instantiate.values import (
     Ref,
     describe,
 )
+from nldsl.syntax import tree
 
 
 @dataclass(eq=False)
@@ -127,7 +127,7 @@ def build(
     if weights is None:
         return None
     learned = replace(learned, weights=weights)
-    window = Window(period.count, period.unit, when, handles[0].path if handles else "")
+    window = Window(period.count, period.unit, when, handles[0].path if handles else "", kind == "loss")
     parameters = [(h.path, leaf, h.heads) for h in handles for leaf in h.leaves.values()]
     return rules.attach(learned, statement, parameters, scope.at(window=window))
 

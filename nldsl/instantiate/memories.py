@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from nldsl import tree
 from nldsl.diagnostics import nearest
 from nldsl.graph import Leaf
 from nldsl.instantiate import evaluate as ev
@@ -22,6 +21,7 @@ from nldsl.instantiate.values import (
     describe,
 )
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 
 def declare(statement: tree.MemoryDecl, scope: Scope) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from nldsl import tree
 from nldsl.graph import Body
 from nldsl.instantiate import apply, reading
 from nldsl.instantiate import evaluate as ev
@@ -18,6 +17,7 @@ from nldsl.instantiate.values import (
     Ref,
     describe,
 )
+from nldsl.syntax import tree
 
 
 def objective_bodies(statement: tree.Learn, handles: tuple[Handle, ...], scope: Scope) -> tuple[Body, ...] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from nldsl import tree
 from nldsl.graph import Leaf, Stream
 from nldsl.instantiate import apply, binding, memories
 from nldsl.instantiate import evaluate as ev
@@ -19,6 +18,7 @@ from nldsl.instantiate.values import (
 )
 from nldsl.naming import snake
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 
 def read(handle: Handle, streams: tuple[Operand, ...], scope: Scope, span: Span) -> Value:

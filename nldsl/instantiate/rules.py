@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nldsl import tree
 from nldsl.graph import Leaf, Objective, Rule, Shape
 from nldsl.instantiate import binding, factors, objectives, statements
 from nldsl.instantiate import evaluate as ev
@@ -20,6 +19,7 @@ from nldsl.instantiate.values import (
     describe,
 )
 from nldsl.shape_rules import show_shape
+from nldsl.syntax import tree
 
 ROLES = {"optimizer": ("g", "w", "key"), "retention": ("w", "u", "key", "start")}
 

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from nldsl import tree
 from nldsl.diagnostics import Diagnostic, Findings
 from nldsl.graph import Objective, Period
 from nldsl.instantiate.builder import MAX_DEPTH, Budget, Builder, TooLarge
 from nldsl.instantiate.values import POISON, Handle, Poison, Ref, Value
 from nldsl.modules import ModuleScope
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 
 @dataclass
@@ -23,6 +23,7 @@ class Window:
     unit: str
     when: Ref | None = None
     serves: str = ""  # the memory that is written; its windows restart with it
+    aligned: bool = False  # a learn from the loss: its windows are the model's segments, and only empty at a restart
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from nldsl import tree
 from nldsl.graph import Period, Stream
 from nldsl.instantiate import evaluate as ev
 from nldsl.instantiate import learning, memories, reading
@@ -13,6 +12,7 @@ from nldsl.instantiate.scope import Scope, Window
 from nldsl.instantiate.values import POISON, Handle, Poison, Ref, Value, describe
 from nldsl.naming import suffix_of
 from nldsl.shape_rules import ShapeError, broadcast, plural, show_shape
+from nldsl.syntax import tree
 
 
 def run(body: Iterable[tree.Statement], scope: Scope) -> list[Value] | None:

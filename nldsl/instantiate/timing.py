@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from nldsl import tree
 from nldsl.graph import Stream
 from nldsl.instantiate import evaluate as ev
 from nldsl.instantiate import reading
@@ -14,6 +13,7 @@ from nldsl.instantiate.scope import Scope
 from nldsl.instantiate.values import POISON, Operand, Poison, Ref, Value
 from nldsl.primitives import PRIMITIVES
 from nldsl.spans import Span
+from nldsl.syntax import tree
 
 First = tuple[Operand, ...]
 Arguments = Sequence[tree.Argument]
@@ -106,7 +106,7 @@ def _window(name: str) -> Callable[[First, Arguments, Scope, Span], Value]:
                 "",
                 name,
                 (source.id, *when),
-                (("serves", window.serves),),
+                (("serves", window.serves), ("aligned", window.aligned)),
                 value.shape,
                 value.heads,
                 value.dtype,

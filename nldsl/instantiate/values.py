@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from nldsl import tree
 from nldsl.graph import Leaf, Memory, Scalar, Shape
 from nldsl.spans import NOWHERE, Span
+from nldsl.syntax import tree
 
 if TYPE_CHECKING:
     from nldsl.instantiate.builder import Builder

@@ -17,14 +17,14 @@ import networkx as nx
 import pytest
 
 import nldsl
-from nldsl import diagram
-from nldsl.diagram import DrawError, dot_source, draw
-from nldsl.diagram_layout import Place, lay_out
-from nldsl.diagram_source import STYLES
-from nldsl.diagram_wires import Wires, shortened, spline
+from nldsl.diagram import draw as diagram
+from nldsl.diagram.draw import DrawError, dot_source, draw
+from nldsl.diagram.layout import Place, lay_out
+from nldsl.diagram.picture import Picture, picture
+from nldsl.diagram.source import STYLES
+from nldsl.diagram.wires import Wires, shortened, spline
 from nldsl.graph import LevelGraph
 from nldsl.network import level_graph
-from nldsl.picture import Picture, picture
 
 PROGRAMS = [
     "std.transformer", "std.titans", "std.linear_attention", "std.hope:Hope", "std.hope:HopeAttention", "std.delta",
@@ -211,7 +211,7 @@ def test_nothing_half_written(small: LevelGraph, tmp_path: Path, monkeypatch: py
 
 
 def test_drawing_needs_no_torch() -> None:
-    code = "import sys, nldsl.diagram; sys.exit('torch' in sys.modules)"
+    code = "import sys, nldsl.diagram.draw; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

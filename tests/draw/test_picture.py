@@ -8,11 +8,11 @@ from itertools import pairwise
 import pytest
 
 import nldsl
-from nldsl.diagram_text import human
-from nldsl.fold import LOSS, Folding, collapse, flow, reduced
+from nldsl.diagram.fold import LOSS, Folding, collapse, flow, reduced
+from nldsl.diagram.picture import CONTEXT, GRADIENT, ROUND, START, Box, Picture, picture
+from nldsl.diagram.wording import human
 from nldsl.graph import LevelGraph
 from nldsl.parameters import learned_parameters
-from nldsl.picture import CONTEXT, GRADIENT, ROUND, START, Box, Picture, picture
 
 
 @cache

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from nldsl.compiler.interpreter import Interpreter
 
 from nldsl.graph import LevelGraph
-from nldsl.parse import parse
 from nldsl.program import Result, front_end
+from nldsl.syntax.parse import parse
 
 T = TypeVar("T")
 VOCAB = 5

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from laws.trees import modules
 from syntax.page import EXAMPLES
 
-from nldsl import build_tree, print_expression
-from nldsl import print as printer
-from nldsl import tree as t
-from nldsl.grammar import grammar
-from nldsl.lex import MOST_PROBLEMS
-from nldsl.parse import parse
-from nldsl.print import show
 from nldsl.spans import Span
+from nldsl.syntax import build_tree, print_expression
+from nldsl.syntax import print as printer
+from nldsl.syntax import tree as t
+from nldsl.syntax.grammar import grammar
+from nldsl.syntax.lex import MOST_PROBLEMS
+from nldsl.syntax.parse import parse
+from nldsl.syntax.print import show
 
 small = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 

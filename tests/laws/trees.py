@@ -9,9 +9,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from nldsl import tree as t
-from nldsl.build_tree import doc_text
-from nldsl.grammar import SOURCE
+from nldsl.syntax import tree as t
+from nldsl.syntax.build_tree import doc_text
+from nldsl.syntax.grammar import SOURCE
 
 KEYWORDS = frozenset(re.findall(r'^[A-Z_]+: "([a-z]+)"$', SOURCE.read_text(encoding="utf-8"), re.MULTILINE))
 KINDS = ("block", "model", "net", "optimizer", "objective", "retention")

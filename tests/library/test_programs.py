@@ -48,7 +48,7 @@ def test_every_model_is_in_the_list() -> None:
 
 
 def definitions(path: Path) -> list[tuple[str, str]]:
-    from nldsl.parse import parse
+    from nldsl.syntax.parse import parse
 
     module, problems = parse(path.read_text(encoding="utf-8"), str(path))
     assert not problems

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from nldsl import tree as t
 from nldsl.diagnostics import Diagnostic
-from nldsl.parse import parse
 from nldsl.spans import Span
+from nldsl.syntax import tree as t
+from nldsl.syntax.parse import parse
 
 
 def problems(text: str) -> list[Diagnostic]:

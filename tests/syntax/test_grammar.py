@@ -12,9 +12,9 @@ import pytest
 from lark import Lark
 from syntax.page import EXAMPLES
 
-from nldsl import expected, grammar
-from nldsl.lex import lex
-from nldsl.parse import parse
+from nldsl.syntax import expected, grammar
+from nldsl.syntax.lex import lex
+from nldsl.syntax.parse import parse
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_no_cache_is_needed(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_tree_alone_needs_no_parser() -> None:
-    code = "import sys, nldsl.tree, nldsl.parse, nldsl.print; sys.exit('lark' in sys.modules or 'torch' in sys.modules)"
+    code = "import sys; from nldsl.syntax import tree, parse, print; sys.exit(bool({'lark', 'torch'} & {*sys.modules}))"
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": PATH}).returncode == 0
 
 

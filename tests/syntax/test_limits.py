@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from nldsl.lex import MOST_BRACKETS, MOST_LEVELS, MOST_TOKENS
-from nldsl.parse import MOST_BYTES, parse, read
-from nldsl.print import show
+from nldsl.syntax.lex import MOST_BRACKETS, MOST_LEVELS, MOST_TOKENS
+from nldsl.syntax.parse import MOST_BYTES, parse, read
+from nldsl.syntax.print import show
 
 
 def inside(text: str) -> str:

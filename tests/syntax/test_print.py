@@ -7,10 +7,10 @@ from fractions import Fraction
 import pytest
 from syntax.page import EXAMPLES
 
-from nldsl import tree as t
-from nldsl.parse import parse
-from nldsl.print import WIDTH, show
-from nldsl.print_expression import number
+from nldsl.syntax import tree as t
+from nldsl.syntax.parse import parse
+from nldsl.syntax.print import WIDTH, show
+from nldsl.syntax.print_expression import number
 
 
 def printed(text: str) -> str:

@@ -8,9 +8,9 @@ from fractions import Fraction
 import pytest
 from syntax.page import EXAMPLES
 
-from nldsl import tree as t
-from nldsl.parse import parse
 from nldsl.spans import Span
+from nldsl.syntax import tree as t
+from nldsl.syntax.parse import parse
 
 
 def body(text: str) -> tuple[t.Statement, ...]:

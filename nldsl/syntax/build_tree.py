@@ -1,4 +1,4 @@
-"""What the parser recognised -> nodes of `nldsl.tree`. One method per rule of `nl.lark`, called from the leaves up.
+"""What the parser recognised -> nodes of `tree.py`. One method per rule of `nl.lark`, called from the leaves up.
 
 Each method gets the pieces of its rule: tokens, nodes, and `Part`s (pieces that are no node of the tree).
 All of them know where they stand, so the span of a node runs from its first piece to its last.
@@ -14,9 +14,9 @@ from typing import Any
 
 from lark import Token
 
-from nldsl import tree as t
 from nldsl.diagnostics import Diagnostic
 from nldsl.spans import NOWHERE, Span
+from nldsl.syntax import tree as t
 
 LARGEST = 10**308  # a float64 ends just above
 SMALLEST = 10**400  # of a denominator

@@ -9,9 +9,9 @@ from typing import Any, cast
 from lark import Lark, Token, Tree, UnexpectedToken
 
 from nldsl.diagnostics import Diagnostic
-from nldsl.lex import KINDS, MOST_PROBLEMS, terminals
-from nldsl.syntax_errors import Situation, explain
-from nldsl.tree import Module
+from nldsl.syntax.errors import Situation, explain
+from nldsl.syntax.lex import KINDS, MOST_PROBLEMS, terminals
+from nldsl.syntax.tree import Module
 
 BEGIN = terminals("MEMORY PARAM LEVEL LEARN RETURN REPEAT")  # words that only begin statements
 

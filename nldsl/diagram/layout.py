@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
-from nldsl.fold import LOSS
-from nldsl.picture import CONTEXT, GRADIENT, Box, Picture
+from nldsl.diagram.fold import LOSS
+from nldsl.diagram.picture import CONTEXT, GRADIENT, Box, Picture
 
 Point = tuple[float, float]
 GUTTER, ROW, PAD, TITLE, LANE, GAP = 44.0, 9.0, 10.0, 20.0, 12.0, 12.0

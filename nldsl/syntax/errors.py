@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from lark import Token
 
-from nldsl import expected as e
 from nldsl.diagnostics import Diagnostic
-from nldsl.lex import CLOSE, KINDS, OPEN, span_of
 from nldsl.spans import Span
+from nldsl.syntax import expected as e
+from nldsl.syntax.lex import CLOSE, KINDS, OPEN, span_of
 
 
 @dataclass(frozen=True)

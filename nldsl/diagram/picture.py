@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from nldsl.clocks import NEVER, held, shown
-from nldsl.diagram_text import how, net
-from nldsl.fold import LOSS, Folding, collapse, flow, reduced
+from nldsl.diagram.fold import LOSS, Folding, collapse, flow, reduced
+from nldsl.diagram.wording import how, net
 from nldsl.graph import LevelGraph, Memory, Objective, Period
 from nldsl.network import port_node
 from nldsl.parameters import has_parameters, rule_parameters

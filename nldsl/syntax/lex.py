@@ -11,9 +11,9 @@ from typing import Any
 
 from lark import Lark, Token, UnexpectedCharacters
 
-from nldsl.build_tree import doc_text
 from nldsl.diagnostics import Diagnostic
 from nldsl.spans import Span
+from nldsl.syntax.build_tree import doc_text
 
 MOST_PROBLEMS = 20
 MOST_TOKENS = 100_000  # a few seconds' work

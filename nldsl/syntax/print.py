@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from nldsl import tree as t
-from nldsl.print_expression import STEP, Piece, Row, expression, separated, wrapped
+from nldsl.syntax import tree as t
+from nldsl.syntax.print_expression import STEP, Piece, Row, expression, separated, wrapped
 
 WIDTH = 104  # columns; the widest line in the language's own examples
 

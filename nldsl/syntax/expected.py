@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nldsl.lex import KINDS, terminals
+from nldsl.syntax.lex import KINDS, terminals
 
 OPERATORS = terminals(
     "PIPE OR AND LESS LESS_EQUAL GREATER GREATER_EQUAL EQUAL_EQUAL NOT_EQUAL PLUS MINUS STAR SLASH PERCENT AT_SIGN"

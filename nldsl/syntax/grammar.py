@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lark import Lark, __version__
 
-from nldsl.build_tree import TreeBuilder
+from nldsl.syntax.build_tree import TreeBuilder
 
 SOURCE = Path(__file__).with_name("nl.lark")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nldsl.diagram_layout import LANE, Layout, Place, Point
-from nldsl.fold import LOSS
-from nldsl.picture import CONTEXT, GRADIENT, ROUND
+from nldsl.diagram.fold import LOSS
+from nldsl.diagram.layout import LANE, Layout, Place, Point
+from nldsl.diagram.picture import CONTEXT, GRADIENT, ROUND
 
 LOW = 9.0  # how far below the middle of a box's side the gradients touch it
 RADIUS, HEAD = 7.0, 7.0

@@ -9,7 +9,7 @@ import threading
 
 from nldsl.diagnostics import Diagnostic
 from nldsl.spans import Span
-from nldsl.tree import Module
+from nldsl.syntax.tree import Module
 
 MOST_BYTES = 1_000_000
 
@@ -68,9 +68,9 @@ def parse(text: str, file: str = "<text>") -> tuple[Module, list[Diagnostic]]:
 def _parse(text: str, file: str) -> tuple[Module, list[Diagnostic]]:
     from lark import Token  # lark takes a while to load, so only who parses pays for it
 
-    from nldsl.grammar import grammar
-    from nldsl.lex import MOST_PROBLEMS, TooMuch, lex, span_of
-    from nldsl.recover import Recovery
+    from nldsl.syntax.grammar import grammar
+    from nldsl.syntax.lex import MOST_PROBLEMS, TooMuch, lex, span_of
+    from nldsl.syntax.recover import Recovery
 
     nothing = Module((), (), span=Span(file, 1, 1, 1, 1))
     lark, builder = grammar()

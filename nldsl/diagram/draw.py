@@ -12,9 +12,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from nldsl.diagram_source import written
+from nldsl.diagram.picture import picture
+from nldsl.diagram.source import written
 from nldsl.graph import LevelGraph
-from nldsl.picture import picture
 
 
 class DrawError(Exception):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from nldsl import tree as t
+from nldsl.syntax import tree as t
 
 STEP = "  "
 CONTINUED = STEP * 2

@@ -9,10 +9,10 @@ from typing import Any
 
 import graphviz
 
-from nldsl.diagram_layout import Layout, Place, Point, lay_out
-from nldsl.diagram_text import cut, human, plain, wide_as
-from nldsl.diagram_wires import HEAD, Wires, shortened, spline
-from nldsl.picture import CONTEXT, GRADIENT, ROUND, START, Band, Box, Picture
+from nldsl.diagram.layout import Layout, Place, Point, lay_out
+from nldsl.diagram.picture import CONTEXT, GRADIENT, ROUND, START, Band, Box, Picture
+from nldsl.diagram.wires import HEAD, Wires, shortened, spline
+from nldsl.diagram.wording import cut, human, plain, wide_as
 
 FONT = "Helvetica,Arial,sans-serif"
 INK, QUIET = "#1e293b", "#64748b"

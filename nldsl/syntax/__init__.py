@@ -1,0 +1,1 @@
+"""The syntax: text -> tree (`parse.py`) and back (`print.py`)."""
