@@ -84,19 +84,15 @@ def _write(machine: Any, record: Objective, gradient: dict[tuple[str, str], Tens
         value = machine.parameters[f"{memory}.{leaf}"].detach()
         bare = value.dim() == tick.machine.parameter_rank(memory, leaf)
         rows, g = (value[None], means[memory, leaf][None]) if bare else (value, means[memory, leaf])
-        out = []
-        for h in range(rows.shape[0]):
-            one, lane = slice(h, h + 1), (h, rows.shape[0])
-            given = {"g": g[one], "w": rows[one], "total_norm": norm}
-            u = updates.run_rule(tick, record.optimizer, body, memory, leaf, lane, given, {}, kept["rules"])
-            u = u.expand(1, *rows.shape[1:])
-            if (memory, leaf) in retaining:
-                given |= {"u": u, "start": rows[one]}
-                name = retaining[memory, leaf]
-                fresh = updates.run_rule(tick, record.retention, name, memory, leaf, lane, given, {}, kept["rules"])
-                out.append(fresh.expand(1, *rows.shape[1:]))
-            else:
-                out.append(rows[one] + u)
-        whole = torch.cat(out)
+        lanes = tuple(range(rows.shape[0]))
+        place = updates.Place(memory, leaf, lanes, rows.shape[0])
+        given = {"g": g, "w": rows, "total_norm": norm}
+        u = updates.run_rule(tick, record.optimizer, body, place, given, {}, kept["rules"])
+        whole = rows + u
+        if (memory, leaf) in retaining:
+            given |= {"u": u.expand(rows.shape), "start": rows}
+            name = retaining[memory, leaf]
+            whole = updates.run_rule(tick, record.retention, name, place, given, {}, kept["rules"])
+        whole = whole.expand(rows.shape)
         new[f"{memory}.{leaf}"] = (whole[0] if bare else whole).clone()
     return new
