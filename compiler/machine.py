@@ -76,13 +76,13 @@ class Tick:
         """Run every record known at this tick, from top to bottom."""
         self.values.update(self.inputs)
         for record in self.body.records:
-            match record:
-                case Memory():
-                    self.open(record)
-                case Stream(lag=0):
+            if isinstance(record, Stream):
+                if not record.lag:
                     self.values[record.id] = self.stream(record, self.values)
-                case Objective():
-                    self.machine.learner.learn(self, record)
+            elif isinstance(record, Memory):
+                self.open(record)
+            else:
+                self.machine.learner.learn(self, record)
         return self.values
 
     def late(self, values: dict[str, Any]) -> dict[str, Any]:
@@ -180,6 +180,16 @@ class Tick:
 
     def stream(self, stream: Stream, values: Mapping[str, Any]) -> Any:
         args: list[Any] = [values[a] if isinstance(a, str) else float(a) for a in stream.args]
+        if stream.op in KEEPING:
+            return self.keep(stream, args)
+        if stream.op == "data" and self.recorded is not None:
+            return self.recorded[stream.id]
+        if any(a is None for a in args):
+            return None
+        return apply(stream, args, self.calls[stream.id])
+
+    def keep(self, stream: Stream, args: list[Any]) -> Any:
+        """The streams that read or write what is kept from tick to tick."""
         match stream.op:
             case "weight":
                 return self.weight(stream.memory, stream.leaf, stream.mode)
@@ -190,14 +200,8 @@ class Tick:
             case "tick":
                 return torch.full((1,), self.number, dtype=self.machine.dtype)
             case "causal_conv":
-                return self.convolve(stream, *args)
-            case "window_sum" | "window_mean" | "window_last":
-                return self.gather(stream, *args)
-            case "data" if self.recorded is not None:
-                return self.recorded[stream.id]
-        if any(a is None for a in args):
-            return None
-        return apply(stream, args, self.calls[stream.id])
+                return self.convolve(stream, args[0], args[1])
+        return self.gather(stream, *args)
 
     def assign(self, stream: Stream, value: Any) -> None:
         """`M <- value` for the heads whose window ends at this tick."""
@@ -289,6 +293,8 @@ def calls_of(body: Body, dtype: torch.dtype) -> dict[str, Call]:
     return calls
 
 
+KEEPING = {"weight", "recall", "assign", "tick", "causal_conv", "window_sum", "window_mean", "window_last"}
+WHOLE = {"exp", "log", "sigmoid", "where", "sqrt", "tanh", "sin", "cos"}  # torch takes no bare number here
 INDEXED = ("take", "cross_entropy", "one_hot")
 
 
@@ -296,8 +302,10 @@ def apply(stream: Stream, args: list[Any], call: Call) -> Tensor:
     """A primitive on tensors with one leading axis."""
     form = PRIMITIVES[stream.op].torch
     assert form is not None
-    if stream.dtype == "real" and stream.op not in INDEXED:
-        args = [a.to(call.dtype) if type(a) is not float and a.dtype == torch.int64 else a for a in args]
-    if stream.op in ("exp", "log", "sigmoid", "where") or all(type(a) is float for a in args):
+    if stream.op in WHOLE:
         args = [torch.tensor([a], dtype=call.dtype) if type(a) is float else a for a in args]
+    elif stream.dtype == "real" and stream.op not in INDEXED:
+        for i, a in enumerate(args):
+            if type(a) is not float and a.dtype is torch.int64:
+                args[i] = a.to(call.dtype)
     return form(torch, call, *args)  # type: ignore[no-any-return]

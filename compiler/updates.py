@@ -42,7 +42,7 @@ def write(tick: Tick, record: Objective, keys: Weights, streams: Mapping[str, An
             given |= {"u": update.expand(len(lanes), *old.shape[1:]), "start": tick.frame[memory]["start"][leaf][on]}
             new = run_rule(tick, record.retention, retaining[memory, leaf], place, given, streams, inner)
         new = new.expand(len(lanes), *old.shape[1:])
-        rows = dict(zip(lanes, new.unbind(0), strict=True))
+        rows = {} if whole else dict(zip(lanes, new.unbind(0), strict=True))
         news.setdefault(memory, {})[leaf] = (
             new if whole else torch.stack([rows.get(h, row) for h, row in enumerate(old.unbind(0))])
         )

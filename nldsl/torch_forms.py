@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 Shape = tuple[int, ...]
@@ -22,12 +23,15 @@ class Call:
     dtype: Any = None
     device: Any = None
 
+    @cached_property
+    def level(self) -> bool:
+        """Whether all arguments have one rank, and line up as they are."""
+        return len(set(self.ranks)) < 2
+
 
 def align(call: Call, tensors: Sequence[Any]) -> list[Any]:
     """Put ones before the shorter shapes, after the leading axes, so that torch broadcasts as the language does."""
-    top = max(call.ranks, default=0)
-    if top == 0 or call.ranks == (top,) * len(call.ranks):
-        return list(tensors)
+    top = max(call.ranks)
     return [
         t.reshape(*t.shape[: t.dim() - r], *(1,) * (top - r), *t.shape[t.dim() - r :])
         if hasattr(t, "reshape") and r < top
@@ -37,7 +41,7 @@ def align(call: Call, tensors: Sequence[Any]) -> list[Any]:
 
 
 def pointwise(form: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda T, call, *tensors: form(T, *align(call, tensors))
+    return lambda T, call, *tensors: form(T, *(tensors if call.level else align(call, tensors)))
 
 
 def matmul(T: Any, call: Call, a: Any, b: Any) -> Any:
