@@ -15,7 +15,7 @@ help: ## list the targets
 demo: $(READY) ## check, draw and run a small Hope
 	$(BIN)/nldsl check examples/hope.nl
 	$(BIN)/nldsl draw examples/hope.nl -o hope.svg
-	$(BIN)/nldsl run examples/hope.nl --set dim=32 --set depth=2 --set heads=2 --set 'periods=[16, 64, 256]' --tokens 1100
+	$(BIN)/nldsl run examples/hope.nl --set dim=32 --set depth=2 --set heads=2 --set 'periods=[16, 64, 256]' --tokens 1040
 
 test: lint types ## everything a change has to pass
 	$(BIN)/pytest -n 2

@@ -174,7 +174,8 @@ def test_a_broken_example_has_a_tree_or_a_finding(text: str) -> None:
 
 
 def looser(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(print_expression.BINDING, "-", 7)
+    for symbol in "+-":
+        patch.setitem(print_expression.BINDING, symbol, 7)
 
 
 def chained(patch: pytest.MonkeyPatch) -> None:
