@@ -127,7 +127,8 @@ def build(
     if weights is None:
         return None
     learned = replace(learned, weights=weights)
-    window = Window(period.count, period.unit, when, handles[0].path if handles else "", kind == "loss")
+    window = Window(period.count, period.unit, when, handles[0].path if handles else "", aligned=kind == "loss")
+    window.heads = handles[0].heads if handles else 0
     parameters = [(h.path, leaf, h.heads) for h in handles for leaf in h.leaves.values()]
     return rules.attach(learned, statement, parameters, scope.at(window=window))
 

@@ -23,6 +23,7 @@ class Window:
     unit: str
     when: Ref | None = None
     serves: str = ""  # the memory that is written; its windows restart with it
+    heads: int = 0  # in a learn's arguments: the heads of what it teaches
     aligned: bool = False  # a learn from the loss: its windows are the model's segments, and only empty at a restart
 
 

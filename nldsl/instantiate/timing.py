@@ -8,7 +8,7 @@ from typing import Any
 
 from nldsl.graph import Stream
 from nldsl.instantiate import evaluate as ev
-from nldsl.instantiate import reading
+from nldsl.instantiate import factors, reading
 from nldsl.instantiate.scope import Scope
 from nldsl.instantiate.values import POISON, Operand, Poison, Ref, Value
 from nldsl.primitives import PRIMITIVES
@@ -98,6 +98,9 @@ def _window(name: str) -> Callable[[First, Arguments, Scope, Span], Value]:
             )
         value = _one(name, first, arguments, scope.at(window=None), span)
         if not isinstance(value, Ref):
+            return value
+        value = factors.per_head(value, window.heads, scope, span)  # each head gathers its own
+        if isinstance(value, Poison):
             return value
         source = scope.builder.capture(value)
         when = (scope.builder.capture(window.when).id,) if window.when is not None else ()

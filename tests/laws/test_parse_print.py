@@ -213,7 +213,10 @@ def many_modules() -> list[t.Module]:
         found.append(module)
 
     collect()
-    return found
+    tight = "block B() over x: [1] -> [1] { a = (x - (x - 1)) * 2  b = (x < 1) == (x < 2)  return where(b, a, 0.5) }"
+    clauses = "learn M : x -> x minimizing l2 by gd(0.1) every 4 tokens detached"
+    kept = f"block C() over x: [1] -> [1] {{ memory M = matrix(1) reset every 8 tokens  {clauses}  return M(x) }}"
+    return [parse(tight)[0], parse(kept)[0], *found]
 
 
 def holds(module: t.Module) -> bool:
