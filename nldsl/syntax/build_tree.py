@@ -261,7 +261,8 @@ class TreeBuilder:
     def __getattr__(self, rule: str) -> Any:
         if rule not in PARTS:
             raise AttributeError(rule)
-        return lambda pieces: self.part(rule, pieces)
+        word = str(rule)  # tables made anew ask by a lark token, those of the cache by a string
+        return lambda pieces: self.part(word, pieces)
 
 
 # Rules that only hand their nodes on, under their own names.

@@ -55,6 +55,13 @@ def test_the_tables_are_kept_in_the_users_own_cache(fresh: Path) -> None:
     assert tables.stat().st_mtime_ns == before
 
 
+def test_new_and_kept_tables_give_the_same_trees(fresh: Path) -> None:
+    new = [parse(text) for text in EXAMPLES]
+    grammar.grammar.cache_clear()
+    # `==` alone takes a lark token for a string
+    assert repr([parse(text) for text in EXAMPLES]) == repr(new)
+
+
 def test_broken_tables_are_made_anew(fresh: Path) -> None:
     grammar.grammar()
     (tables,) = fresh.rglob("*.tables")
