@@ -5,7 +5,7 @@
     nldsl.level_table(graph)                        its levels, fastest first
     nldsl.draw(graph, "hope.svg")                   their picture
 
-Nothing here imports torch. `nldsl.compiler.interpreter` runs a graph.
+Nothing here imports torch. `nldsl.compiler.reference` runs a graph.
 """
 
 from __future__ import annotations

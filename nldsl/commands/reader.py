@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nldsl.clocks import order, shown
-from nldsl.compiler.interpreter import Interpreter
+from nldsl.compiler.reference import Interpreter
 from nldsl.diagram.fold import Folding
 from nldsl.graph import LevelGraph, Memory, Objective
 from nldsl.levels import Member, levels_of

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from checks.programs import block, built, codes, found, model
-from nldsl.compiler.interpreter import Interpreter
+from nldsl.compiler.reference import Interpreter
 
 from nldsl.checks.gradients import Row, contract
 

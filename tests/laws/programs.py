@@ -19,7 +19,7 @@ from unittest.mock import patch
 import torch
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from nldsl.compiler.interpreter import Interpreter
+from nldsl.compiler.reference import Interpreter
 
 from nldsl.graph import LevelGraph
 from nldsl.program import Result, front_end

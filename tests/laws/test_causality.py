@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from laws.programs import Inputs, Program, Runner, changed, cut, laws, machine, noticed, using, valid_programs
-from nldsl.compiler.interpreter import Interpreter
+from nldsl.compiler.reference import Interpreter
 
 TICKS = 6
 

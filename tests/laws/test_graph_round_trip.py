@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from laws.programs import Inputs, Program, Runner, laws, machine, noticed, using, valid_programs
-from nldsl.compiler.interpreter import Interpreter
+from nldsl.compiler.reference import Interpreter
 
 from nldsl.graph import LevelGraph, Objective, Record, Stream
 from nldsl.graph_text import read_graph, show_graph

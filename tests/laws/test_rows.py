@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from hypothesis import given
 from laws.programs import Inputs, Program, Runner, changed, cut, laws, machine, noticed, using, valid_programs
-from nldsl.compiler.interpreter import Interpreter
+from nldsl.compiler.reference import Interpreter
 
 TICKS = 6
 

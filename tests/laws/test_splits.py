@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from laws.programs import Inputs, Program, Runner, cut, gap, laws, machine, noticed, using, valid_programs
-from nldsl.compiler.interpreter import Interpreter
+from nldsl.compiler.reference import Interpreter
 
 TICKS = 8
 TOLERANCE = 1e-12

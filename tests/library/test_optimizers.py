@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from nldsl.compiler.interpreter import Interpreter
+from nldsl.compiler.reference import Interpreter
 
 import nldsl
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from nldsl.compiler.interpreter import Interpreter
+from nldsl.compiler.reference import Interpreter
 from reference.worked import close, inputs_of, interpreter, numbers, put, run, stream, tensor
 
 

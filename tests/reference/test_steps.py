@@ -8,7 +8,7 @@ from __future__ import annotations
 from fractions import Fraction as F
 from typing import Any
 
-from nldsl.compiler.interpreter import Interpreter
+from nldsl.compiler.reference import Interpreter
 from reference.worked import close, inputs_of, interpreter, put, stream, tensor
 
 

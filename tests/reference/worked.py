@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from nldsl.compiler.interpreter import Interpreter
+from nldsl.compiler.reference import Interpreter
 
 from nldsl.program import front_end
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from nldsl.compiler import learner, outer, segments
-from nldsl.compiler.machine import Facts, Tick
+from nldsl.compiler.reference import learner, outer, segments
+from nldsl.compiler.reference.machine import Facts, Tick
 from nldsl.compiler.starts import draw, draw_all
 from torch import Tensor
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from nldsl.compiler import updates
-from nldsl.compiler.machine import Frame, Tick, Weights, choose
+from nldsl.compiler.reference import updates
+from nldsl.compiler.reference.machine import Frame, Tick, Weights, choose
 from torch import Tensor
 
 from nldsl.graph import LevelGraph, Objective

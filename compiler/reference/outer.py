@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from nldsl.compiler import updates
-from nldsl.compiler.machine import Tick
+from nldsl.compiler.reference import updates
+from nldsl.compiler.reference.machine import Tick
 from torch import Tensor
 
 from nldsl.graph import Objective

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from nldsl.compiler import updates
-from nldsl.compiler.machine import Frame, Tick, Weights
+from nldsl.compiler.reference import updates
+from nldsl.compiler.reference.machine import Frame, Tick, Weights
 from torch import Tensor
 
 from nldsl.graph import Body, Memory, Objective

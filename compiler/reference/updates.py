@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from nldsl.compiler.machine import Tick, Weights
+from nldsl.compiler.reference.machine import Tick, Weights
 from torch import Tensor
 
 from nldsl.graph import Objective, Rule, Stream

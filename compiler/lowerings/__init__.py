@@ -1,0 +1,1 @@
+"""How each kind of memory is run: one file each, and the table of when."""
