@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 import click
 
 COMMANDS = {
+    "new": "Write a commented program to start from.",
     "check": "Say whether programs are right, and what is wrong with them.",
     "show": "Show a program's levels, its gradients, its graph or its tree.",
     "draw": "Draw a program's levels as a picture.",
@@ -28,6 +29,7 @@ BUG, INTERRUPTED, PIPE = 70, 130, 141
 HELP = """A small language for nested learners: memories that say how they learn.
 
 \b
+  nldsl new mine.nl                    a program to start from
   nldsl check hope.nl                  is it right?
   nldsl show hope.nl                   its levels, fastest first
   nldsl draw hope.nl -o hope.svg       their picture

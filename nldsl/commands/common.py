@@ -98,6 +98,13 @@ def _single(text: str) -> int | Fraction | bool:
 def load(program: str, hyper: dict[str, Any], length: int | None = None, warn: bool = False) -> LevelGraph:
     """The graph of a program. Where it is wrong, its diagnostics go to stderr and the command ends with code 1.
     length: how many tokens it is for. warn: warnings are said too."""
+    graph = opened(program, hyper, length, warn).graph
+    assert graph is not None
+    return graph
+
+
+def opened(program: str, hyper: dict[str, Any], length: int | None = None, warn: bool = False) -> Result:
+    """The same with the program's texts."""
     from nldsl.program import front_end
 
     result = front_end(program, hyper, length=length)
@@ -107,7 +114,7 @@ def load(program: str, hyper: dict[str, Any], length: int | None = None, warn: b
         click.echo(rendered(said, result.sources, sys.stderr), err=True)
     if result.graph is None or result.findings.errors:
         raise click.exceptions.Exit(WRONG)
-    return result.graph
+    return result
 
 
 def entered(result: Result) -> None:

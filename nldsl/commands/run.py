@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from nldsl.commands.bytes import fit
 from nldsl.commands.common import Failure, load, set_option
+from nldsl.commands.watch import progress
 
-if TYPE_CHECKING:
-    from nldsl.graph import LevelGraph, Port
-
-BYTES = 256
 PIECE = 16  # tokens between two looks at the keyboard
 SLOW = 2_000_000  # parameters beyond which a token takes seconds
 INTERRUPTED = 130
@@ -49,7 +44,7 @@ def command(program: str, file: str | None, tokens: int, window: int, seed: int,
     """
     text = _text(file, tokens)
     graph = load(program, hyper, length=len(text), warn=True)
-    _fit(graph)
+    fit(graph, "run")
     from nldsl.commands.reader import Reader
 
     reader = Reader(graph, seed)
@@ -61,7 +56,7 @@ def command(program: str, file: str | None, tokens: int, window: int, seed: int,
     windows = _Windows(window, len(text))
     stopped = False
     try:
-        with _progress(len(text)) as advance:
+        with progress(len(text)) as advance:
             for start in range(0, len(text), PIECE):
                 piece = text[start : start + PIECE]
                 windows.add(reader.read(piece))
@@ -101,39 +96,6 @@ def _prose() -> bytes:
     return "\n\n".join(topics[name] for name in sorted(topics)).encode("utf-8")
 
 
-def _fit(graph: LevelGraph) -> None:
-    """Ends the command if the program does not read bytes."""
-    ports = graph.tick.inputs
-    need = "`run` reads text, so it needs a model over one `int` stream, such as `model M(vocab = 256) over ids: int`"
-    if len(ports) != 1 or ports[0].dtype != "int" or ports[0].shape:
-        shown = ", ".join(f"`{_shown(p)}`" for p in ports) or "nothing"
-        raise Failure(f"`{graph.program}` is over {shown}; {need}")
-    if not graph.loss:
-        raise Failure(f"`{graph.program}` has no `loss`; {need} that assigns one")
-    size = _vocabulary(graph)
-    if size < BYTES:
-        raise Failure(f"`{graph.program}` knows {size} tokens, and there are {BYTES} bytes: too few")
-
-
-def _shown(port: Port) -> str:
-    return f"{port.id}: int" if port.dtype == "int" else f"{port.id}: {[int(d) for d in port.shape]}"
-
-
-def _vocabulary(graph: LevelGraph) -> int:
-    """The least number of different tokens that the program can take in or predict."""
-    ids = {graph.tick.inputs[0].id} | {s.id for s in graph.streams.values() if s.op == "next"}
-    sizes = [BYTES]
-    shapes = {s.id: s.shape for s in graph.streams.values()}
-    for stream in graph.streams.values():
-        if stream.op == "one_hot" and stream.args[0] in ids:
-            sizes.append(int(stream.attr("n", BYTES)))
-        elif stream.op == "take" and stream.args[1] in ids:
-            sizes.append(int(shapes[str(stream.args[0])][0]))
-        elif stream.op == "cross_entropy" and stream.args[1] in ids:
-            sizes.append(int(shapes[str(stream.args[0])][-1]))
-    return min(sizes)
-
-
 class _Windows:
     """Prints the mean loss of every `length` ticks as they become known."""
 
@@ -156,18 +118,3 @@ class _Windows:
         place = f"tokens {self.done:>{self.width}} to {last:>{self.width}}"
         click.echo(f"{place}   loss {mean:8.4f} nats   {mean / math.log(2):8.4f} bits per byte")
         self.done, self.open = last + 1, []
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr, where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("reading", total=total)
-        yield lambda count: bar.update(task, advance=count)
