@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nldsl.clocks import order, shown
+from nldsl.clocks import shown
 from nldsl.compiler.reference import Interpreter
 from nldsl.diagram.fold import Folding
 from nldsl.graph import LevelGraph, Memory, Objective
 from nldsl.levels import Member, levels_of
 from nldsl.parameters import learned_parameters
+from nldsl.writes import paces
 
 SHOWN = 2  # members named in the summary
 Moved = dict[str, tuple[float, float]]  # member -> squared norm of its change, and of its start
@@ -45,27 +46,14 @@ class Reader:
         rows = [("level", "period", "writes", "moved", "members")]
         levels = levels_of(self.graph)
         fold = Folding.of(m.id for level in levels for m in level)
-        for i, level in enumerate(levels, 1):
+        for level, pace in zip(levels, paces(self.graph), strict=True):
             members = list(dict.fromkeys(fold(m.id) for m in level))
             names = ", ".join(members[:SHOWN]) + (f" and {len(members) - SHOWN} more" if len(members) > SHOWN else "")
-            rows.append((str(i), shown(level[0].period), f"{self._writes(level):,}", self._change(level, moved), names))
+            number, writes = str(pace.levels[0]), f"{pace.writes(self.read_so_far):,}"
+            rows.append((number, shown(level[0].period), writes, self._change(level, moved), names))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         rows.insert(1, tuple("-" * width for width in widths))  # type: ignore[arg-type]
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-    def _writes(self, level: list[Member]) -> int:
-        """How many windows of the level were full; a write from the loss waits for the token behind its window."""
-        return max(self._windows(member) for member in level)
-
-    def _windows(self, member: Member) -> int:
-        period = member.period
-        if period.unit != "token":
-            return 0
-        learns = [o for o in self.graph.objectives if member.id in o.memories or o.id == member.learn]
-        learn = min(learns, key=lambda o: order(o.every), default=None)
-        late = learn is not None and learn.kind == "loss" and self.machine.ahead
-        window = period.count or (learn.every.count if learn else 1)
-        return max(0, self.read_so_far - late) // window
 
     def _change(self, level: list[Member], moved: Moved) -> str:
         known = [moved[m.id] for m in level if m.id in moved]
