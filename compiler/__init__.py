@@ -1,1 +1,16 @@
-"""From the level graph to PyTorch: so far the reference interpreter, which gives the language its meaning."""
+"""From the level graph to PyTorch. Read `compiled` first: it says what happens, a line for each floor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nldsl.compiler.module import CompiledModule
+    from nldsl.graph import LevelGraph
+
+
+def compiled(graph: LevelGraph, **options: Any) -> CompiledModule:
+    """A checked level graph -> a module. options: seed, dtype, only."""
+    from nldsl.compiler.module import CompiledModule
+
+    return CompiledModule(graph, **options)

@@ -1,6 +1,7 @@
 """nldsl: the language and compiler of nested learners.
 
     graph = nldsl.load("hope.nl:Hope", dim=256)     a checked level graph
+    module = nldsl.compile("hope.nl", dim=256)      a PyTorch module
     nldsl.check("hope.nl")                          what is wrong with it, as diagnostics
     nldsl.level_table(graph)                        its levels, fastest first
     nldsl.draw(graph, "hope.svg")                   their picture
@@ -13,12 +14,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nldsl.compiler.module import CompiledModule as CompiledModule
     from nldsl.diagnostics import Diagnostic as Diagnostic
     from nldsl.diagnostics import ProgramError as ProgramError
     from nldsl.graph import LevelGraph as LevelGraph
 
 __version__ = "0.1.0"
-__all__ = ["Diagnostic", "LevelGraph", "ProgramError", "check", "draw", "level_table", "load", "load_text"]
+__all__ = [
+    "CompiledModule",
+    "Diagnostic",
+    "LevelGraph",
+    "ProgramError",
+    "check",
+    "compile",
+    "compile_text",
+    "draw",
+    "level_table",
+    "load",
+    "load_text",
+]
 
 
 def check(program: str, **hyper: Any) -> list[Diagnostic]:
@@ -36,6 +50,30 @@ def load(program: str, **hyper: Any) -> LevelGraph:
 def load_text(text: str, name: str | None = None, **hyper: Any) -> LevelGraph:
     """The level graph of a program given as text. Raises ProgramError if it is wrong."""
     return _checked(f"<text>:{name}" if name else "<text>", hyper, text)
+
+
+def compile(program: str, **options: Any) -> CompiledModule:
+    """The `nn.Module` of a program. Options: seed, dtype (torch.float32), only ("recurrence": token by token), as_model;
+    all others are hyper-parameters. Raises ProgramError if the program is wrong."""
+    own, hyper = _options(options)
+    return _compiled(load(program, **hyper), own)
+
+
+def compile_text(text: str, name: str | None = None, **options: Any) -> CompiledModule:
+    """The same for a program given as text."""
+    own, hyper = _options(options)
+    return _compiled(load_text(text, name, **hyper), own)
+
+
+def _options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    own = {n: v for n, v in options.items() if n in ("seed", "dtype", "only")}
+    return own, {n: v for n, v in options.items() if n not in own}
+
+
+def _compiled(graph: LevelGraph, options: dict[str, Any]) -> CompiledModule:
+    from nldsl.compiler import compiled
+
+    return compiled(graph, **options)
 
 
 def level_table(graph: LevelGraph) -> Any:
@@ -74,4 +112,8 @@ def __getattr__(name: str) -> Any:
         from nldsl import diagnostics
 
         return getattr(diagnostics, name)
+    if name == "CompiledModule":
+        from nldsl.compiler.module import CompiledModule
+
+        return CompiledModule
     raise AttributeError(f"module 'nldsl' has no attribute {name!r}")

@@ -1,0 +1,183 @@
+"""Attention as a memory: it keeps the pairs themselves, and what a query may see of them (rule 17).
+
+A pair is seen from the last tick of its window on, as long as its memory does not restart and it is among the last
+`window` that can be seen. Where neither `when` nor `reset when` says otherwise, all of that follows from the number of
+its tick. Else each pair carries the tick from which it is seen, its rank among those that count, and its epoch, which
+counts the restarts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from nldsl.compiler import memories
+
+from torch import Tensor
+
+from nldsl.graph import Memory, Objective, Stream
+
+if TYPE_CHECKING:
+    from nldsl.compiler.piece import Piece
+
+
+def irregular(piece: Piece, memory: Memory) -> bool:
+    return bool(memory.reset_when) or any(o.when for o in _learns(piece, memory))
+
+
+def _learns(piece: Piece, memory: Memory) -> list[Objective]:
+    return [o for o in piece.facts.learns if memory.id in o.memories]
+
+
+def opened(piece: Piece, memory: Memory) -> None:
+    """Counts the restarts of each copy, tick by tick."""
+    if memory.id not in piece.frame:
+        piece.frame[memory.id] = _empty(piece, memory)
+    if not irregular(piece, memory):
+        return
+    lead = (piece.batch, piece.ticks, max(1, memory.heads))
+    again = torch.zeros(lead, dtype=torch.bool, device=piece.clock.device)
+    if memory.reset_every:
+        again = again | ((piece.clock > 0) & (piece.clock % memory.reset_every == 0))
+    if memory.reset_when:
+        again = again | memories.of_heads(piece.values[memory.reset_when], memory.heads)
+    kept = piece.frame[memory.id]
+    epochs = kept["epoch_now"] + again.long().cumsum(1)
+    number = piece.clock.expand(lead)
+    begun = torch.cat([kept["begun"], torch.where(again, number, -1)], dim=1).cummax(1).values[:, 1:]
+    piece.values[f"epoch {memory.id}"] = epochs
+    piece.values[f"begun {memory.id}"] = begun
+    piece.frame[memory.id] = kept | {"epoch_now": epochs[:, -1:], "begun": begun[:, -1:]}
+
+
+def _empty(piece: Piece, memory: Memory) -> dict[str, Tensor]:
+    heads, device = max(1, memory.heads), piece.clock.device
+    made = {
+        "keys": torch.zeros(piece.batch, 0, heads, memory.key_size, dtype=piece.machine.dtype, device=device),
+        "values": torch.zeros(piece.batch, 0, heads, memory.value_size, dtype=piece.machine.dtype, device=device),
+    }
+    if irregular(piece, memory):
+        for name, ticks in (("from", 0), ("rank", 0), ("epoch", 0), ("rank_now", 1), ("epoch_now", 1), ("begun", 1)):
+            made[name] = torch.zeros(piece.batch, ticks, heads, dtype=torch.int64, device=device)
+    return made
+
+
+def keep_pairs(piece: Piece, learn: Objective) -> None:
+    """Add the pairs of this piece."""
+    memory = piece.facts.memories[learn.memories[0]]
+    kept = trimmed(piece, memory)
+    lead = (piece.batch, piece.ticks, max(1, memory.heads))
+    pair = [piece.values[s] for s in learn.pair]
+    if learn.detached:
+        pair = [x.detach() for x in pair]
+    for name, x in zip(("keys", "values"), pair, strict=True):
+        x = x.to(kept[name].dtype)
+        kept[name] = torch.cat([kept[name], x.expand(*lead, x.shape[-1])], dim=1)
+    if irregular(piece, memory):
+        counts = torch.ones(lead, dtype=torch.bool, device=piece.clock.device)
+        if learn.when:
+            counts = counts & memories.of_heads(piece.values[learn.when], memory.heads)
+        rank = kept["rank_now"] + counts.long().cumsum(1)
+        epoch, begun = piece.values[f"epoch {memory.id}"], piece.values[f"begun {memory.id}"]
+        kept["from"] = torch.cat([kept["from"], _seen_from(piece.clock, begun, learn.every.count)], dim=1)
+        kept["rank"] = torch.cat([kept["rank"], rank], dim=1)
+        kept["epoch"] = torch.cat([kept["epoch"], torch.where(counts, epoch, -1)], dim=1)
+        kept["rank_now"] = rank[:, -1:]
+    piece.frame[memory.id] = kept
+    piece.values[f"kept {memory.id}"] = piece.clock[:, -1:] + 1
+
+
+def _seen_from(tick: Tensor, begun: Tensor, every: int) -> Tensor:
+    return tick + every - 1 - (tick - begun) % every
+
+
+def trimmed(piece: Piece, memory: Memory) -> dict[str, Any]:
+    """The kept pairs, without those that no later query can see."""
+    kept = dict(piece.frame[memory.id])
+    most = memory.window + max(o.every.count for o in _learns(piece, memory)) - 1
+    if not memory.window or kept["keys"].shape[1] <= most:
+        return kept
+    if not irregular(piece, memory):
+        return {n: x[:, x.shape[1] - most :] for n, x in kept.items()}
+    alive = kept["epoch"] == kept["epoch_now"]
+    latest = torch.where(alive, kept["rank"], -1).argsort(dim=1, stable=True)[:, -most:]
+    for name in ("from", "rank", "epoch"):
+        kept[name] = kept[name].gather(1, latest)
+    for name in ("keys", "values"):
+        kept[name] = kept[name].gather(1, latest[..., None].expand(*latest.shape, kept[name].shape[-1]))
+    return kept
+
+
+def recall(piece: Piece, stream: Stream, query: Tensor) -> Tensor:
+    """The kept values, weighed by softmax(q.k / sqrt(d)); zeros where nothing can be seen."""
+    memory = piece.facts.memories[stream.memory]
+    kept = piece.frame[memory.id]
+    heads = max(1, memory.heads, query.shape[2])
+    q = query.to(kept["keys"].dtype).expand(piece.batch, piece.ticks, heads, query.shape[-1]).transpose(1, 2)
+    keys, values = (kept[n].expand(-1, -1, heads, -1).transpose(1, 2) for n in ("keys", "values"))
+    if plain(piece, stream, memory, kept):
+        return attend(piece, memory, q, keys, values, None)
+    visible = _visible(piece, stream, memory, kept)
+    if memory.persistent:
+        own = [memories.start(piece, memory, n)[:, 0].expand(piece.batch, heads, -1, -1) for n in ("keys", "values")]
+        keys, values = torch.cat([own[0], keys], dim=2), torch.cat([own[1], values], dim=2)
+        always = torch.ones(*visible.shape[:3], memory.persistent, dtype=torch.bool, device=visible.device)
+        return attend(piece, memory, q, keys, values, torch.cat([always, visible], dim=-1))
+    if not keys.shape[2]:
+        return q.new_zeros(piece.batch, piece.ticks, heads, memory.value_size)
+    some = visible.any(-1, keepdim=True)
+    answer = attend(piece, memory, q, keys, values, visible | ~some)
+    return torch.where(some.transpose(1, 2), answer, torch.zeros((), dtype=answer.dtype, device=answer.device))
+
+
+def plain(piece: Piece, stream: Stream, memory: Memory, kept: dict[str, Any]) -> bool:
+    """Whether each query sees just what came before it, and itself."""
+    if irregular(piece, memory) or memory.persistent or memory.reset_every or stream.id in piece.facts.above:
+        return False
+    fits = not memory.window or piece.ticks <= memory.window
+    once = all(o.every.count == 1 for o in _learns(piece, memory)) and f"kept {memory.id}" in piece.values
+    return fits and once and kept["keys"].shape[1] == piece.ticks
+
+
+def _visible(piece: Piece, stream: Stream, memory: Memory, kept: dict[str, Any]) -> Tensor:
+    """[batch or 1, heads or 1, ticks, pairs]."""
+    count = kept["keys"].shape[1]
+    end = piece.values[f"kept {memory.id}"] if f"kept {memory.id}" in piece.values else piece.clock[:, :1]
+    tick = end - count + torch.arange(count, device=piece.clock.device).reshape(1, -1, 1)
+    now = piece.clock
+    if irregular(piece, memory):
+        since, rank, epoch = kept["from"], kept["rank"], kept["epoch"]
+        current = piece.values[f"epoch {memory.id}"]
+    else:
+        length = memory.reset_every
+        begun = tick - tick % length if length else torch.zeros_like(tick)
+        since, rank = _seen_from(tick, begun, max(o.every.count for o in _learns(piece, memory))), tick
+        epoch = tick // length if length else torch.zeros_like(tick)
+        current = now // length if length else torch.zeros_like(now)
+    since, rank, epoch = (x.transpose(1, 2)[:, :, None] for x in (since, rank, epoch))
+    at, current = now.transpose(1, 2)[..., None], current.transpose(1, 2)[..., None]
+    seen = (since < at if stream.id in piece.facts.above else since <= at) & (epoch == current)
+    if not memory.window or not count:
+        return seen
+    newest = torch.where(seen, rank, rank.min() - 1).amax(-1, keepdim=True)
+    return seen & (rank > newest - memory.window)
+
+
+def attend(
+    piece: Piece, memory: Memory, q: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None
+) -> Tensor:
+    """Softmax attention, [batch, ticks, heads, value_size]. Where a gradient is taken of a gradient, torch's fused forms
+    have none, and it is written out."""
+    scale = memory.key_size**-0.5
+    if not piece.second_order:
+        answer = torch.nn.functional.scaled_dot_product_attention(
+            q, keys, values, attn_mask=visible, is_causal=visible is None and q.shape[2] > 1, scale=scale
+        )
+        return answer.transpose(1, 2)
+    if visible is None:
+        count = q.shape[2]
+        visible = torch.ones(count, count, dtype=torch.bool, device=q.device).tril()
+    scores = (q @ keys.mT * scale).masked_fill(~visible, -torch.inf)
+    return (torch.softmax(scores, dim=-1) @ values).transpose(1, 2)
+
+

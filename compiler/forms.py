@@ -1,0 +1,108 @@
+"""Torch forms of the primitives that gain from knowing the leading axes; all others are as the table of primitives says.
+
+The forms of the table broadcast: a weight that all ticks share would be copied for each. Here it is used once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from nldsl.compiler.masks import LEAD
+from torch import Tensor
+
+from nldsl.graph import Body, Stream
+from nldsl.primitives import PRIMITIVES
+from nldsl.torch_forms import Call
+
+NEEDS_TENSORS = {"exp", "log", "sigmoid", "where", "sqrt", "tanh", "sin", "cos", "abs", "floor", "sign"}
+INDEXED = ("take", "cross_entropy", "one_hot")
+
+
+def calls_of(body: Body, dtype: torch.dtype, device: torch.device) -> dict[str, Call]:
+    """For each stream of a body, what its torch form may know: the ranks of its arguments, its numbers, its shape."""
+    ranks = {p.id: len(p.shape) for p in body.inputs}
+    calls = {}
+    for record in body.records:
+        if isinstance(record, Stream):
+            ranks[record.id] = len(record.shape)
+            of_args = tuple(ranks[a] if isinstance(a, str) else 0 for a in record.args)
+            attrs = {n: tuple(map(int, v)) if isinstance(v, tuple) else v for n, v in record.attrs}
+            calls[record.id] = Call(of_args, attrs, tuple(map(int, record.shape)), dtype, device)
+    return calls
+
+
+def apply(stream: Stream, args: list[Any], call: Call) -> Tensor:
+    """A primitive on numbers and tensors [batch, time, heads, *shape]."""
+    if stream.op in NEEDS_TENSORS:
+        args = [scalar(a, call) if isinstance(a, float) else a for a in args]
+    elif stream.dtype == "real" and stream.op not in INDEXED:
+        args = [a.to(call.dtype) if isinstance(a, Tensor) and a.dtype is torch.int64 else a for a in args]
+    own = OWN.get(stream.op)
+    if own is not None:
+        return own(call, *args)
+    form = PRIMITIVES[stream.op].torch
+    assert form is not None
+    result = form(torch, call, *args)
+    return lifted(result, call)
+
+
+def lifted(result: Tensor, call: Call) -> Tensor:
+    """A result of numbers alone has no leading axes yet."""
+    missing = LEAD + len(call.shape) - result.dim()
+    return result.reshape(*(1,) * missing, *result.shape) if missing > 0 else result
+
+
+def scalar(value: float, call: Call) -> Tensor:
+    return torch.full((1,) * LEAD, value, dtype=call.dtype, device=call.device)
+
+
+def matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
+    """a @ b. A vector per tick by a matrix that all ticks share is one product per copy of the matrix."""
+    left, right = call.ranks
+    if left == 1 and right == 2 and b.shape[1] == 1:
+        return shared_matrix(a, b)
+    rows, columns = a if left == 2 else a.unsqueeze(-2), b if right == 2 else b.unsqueeze(-1)
+    product = rows @ columns
+    product = product if right == 2 else product.squeeze(-1)
+    return product if left == 2 else product.squeeze(-2 if right == 2 else -1)
+
+
+def shared_matrix(x: Tensor, w: Tensor) -> Tensor:
+    """[B, T, H, n] by [B or 1, 1, H or 1, n, m]."""
+    if w.shape[0] == 1 and w.shape[2] == 1:
+        return x @ w[0, 0, 0]
+    if x.shape[1] == 1:
+        return (x.unsqueeze(-2) @ w).squeeze(-2)
+    heads = max(x.shape[2], w.shape[2])
+    rows = x.expand(-1, -1, heads, -1).transpose(1, 2)  # [B, H, T, n]
+    return (rows @ w[:, 0]).transpose(1, 2)
+
+
+def take(call: Call, table: Tensor, ids: Tensor) -> Tensor:
+    if table.shape[:LEAD] == (1,) * LEAD:
+        return torch.nn.functional.embedding(ids.long(), table[0, 0, 0])
+    return torch.take_along_dim(table, ids.long()[..., None, None], dim=-2).squeeze(-2)
+
+
+def zeros(call: Call) -> Tensor:
+    return torch.zeros((1,) * LEAD + call.shape, dtype=call.dtype, device=call.device)
+
+
+def ones(call: Call) -> Tensor:
+    return torch.ones((1,) * LEAD + call.shape, dtype=call.dtype, device=call.device)
+
+
+def concat(call: Call, *xs: Tensor) -> Tensor:
+    lead = torch.broadcast_shapes(*(x.shape[:-1] for x in xs))
+    return torch.cat([x.expand(*lead, x.shape[-1]) for x in xs], dim=-1)
+
+
+OWN: dict[str, Callable[..., Tensor]] = {
+    "matmul": matmul,
+    "take": take,
+    "zeros": zeros,
+    "ones": ones,
+    "concat": concat,
+}

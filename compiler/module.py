@@ -1,0 +1,248 @@
+"""A checked program as an `nn.Module`: named parameters, explicit state, memories that learn whenever it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from nldsl.compiler import state as states
+from nldsl.compiler.runner import Runner, detached, planned
+from nldsl.compiler.starts import draw_all
+from nldsl.compiler.state import State
+from torch import Tensor, nn
+
+from nldsl.graph import LevelGraph, Port
+from nldsl.graph_text import show_graph
+from nldsl.parameters import learned_parameters
+
+
+class Scope(nn.Module):
+    """A name of the text with parameters or further names under it."""
+
+    def place(self, path: list[str], value: nn.Parameter) -> None:
+        first, *rest = path
+        if not rest:
+            self._parameters[first] = value  # not `register_parameter`: an inner rule may stand under a weight's name
+            return
+        if first not in self._modules:
+            self._modules[first] = Scope()
+        inner = self._modules[first]
+        assert isinstance(inner, Scope)
+        inner.place(rest, value)
+
+
+class CompiledModule(Scope):
+    """A model, `module(ids) -> (logits, state)`, or a block, `module(x) -> (y, state)`.
+
+    Inputs are [batch, ticks, (heads,) *shape]; so are outputs. `state` goes on where a call ended (what is handed in is
+    data: no gradient goes back into it). `mask` [batch, ticks] is False where a row has no token: nothing happens there,
+    and its outputs are 0. Raises ValueError for inputs or states that do not fit.
+    """
+
+    def __init__(
+        self, graph: LevelGraph, *, seed: int = 0, dtype: torch.dtype = torch.float32, only: str = ""
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.runner = Runner(graph, planned(graph, chunks=only != "recurrence"), dtype, seed)
+        self.program = states.fingerprint(show_graph(graph))
+        for name, value in draw_all(learned_parameters(graph).values(), seed, dtype).items():
+            self.place(name.split("."), nn.Parameter(value.detach()))
+
+    # Running
+
+    def initial_state(self, batch: int) -> State:
+        """The state of `batch` sequences before their first tick."""
+        return states.initial(batch, self.program, self.device)
+
+    def forward(self, *streams: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Any, ...]:
+        """(outputs..., state). A model's state may also be given by place: `module(ids, state, mask)`."""
+        streams, state, mask = self._by_place(streams, state, mask)
+        outs, _, _, after, _ = self._run(streams, state, mask)
+        return (*outs, after)
+
+    def losses(
+        self, *streams: Tensor, state: State | None = None, mask: Tensor | None = None, truncate: int = 0
+    ) -> tuple[Tensor, Tensor, State]:
+        """(losses, known, state), in nats [batch, ticks]: at each place the loss that became known when that token was
+        read, which is how badly it had been predicted; known is False where there is none yet.
+        truncate: carried states are data every so many ticks."""
+        streams, state, mask = self._by_place(streams, state, mask)
+        _, losses, known, after, _ = self._run(streams, state, mask, truncate)
+        return losses, known, after
+
+    def loss(self, *streams: Tensor, state: State | None = None, mask: Tensor | None = None) -> Tensor:
+        """The mean loss over all ticks whose target is known, in nats."""
+        truncate = max((o.through for o in self.graph.objectives if o.every.unit == "step"), default=0)
+        losses, known, _ = self.losses(*streams, state=state, mask=mask, truncate=truncate)
+        return self._mean(losses, known)
+
+    @staticmethod
+    def _mean(losses: Tensor, known: Tensor) -> Tensor:
+        if not bool(known.any()):
+            raise ValueError("no token of this batch has a target: give at least two")
+        return losses[known].mean()
+
+    def backward(
+        self, *streams: Tensor, state: State | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """One training step's gradients: adds to the `.grad` of each parameter what its learn on the step clock asks for.
+        Gives the mean loss and the state after, both as data."""
+        streams, state, mask = self._by_place(streams, state, mask)
+        learns = [o for o in self.graph.objectives if o.every.unit == "step"]
+        shown, after, local = torch.zeros((), dtype=self.runner.dtype, device=self.device), state, {}
+        named = dict(self.named_parameters())
+        for through in dict.fromkeys(o.through for o in learns if o.kind == "loss") or {0: None}:
+            _, losses, known, after, local = self._run(streams, state, mask, through)
+            if not self.graph.loss:
+                break
+            shown = self._mean(losses, known)
+            wanted = [
+                named[f"{m}.{leaf}"]
+                for o in learns
+                if o.kind == "loss" and o.through == through and o.optimizer
+                for m, leaf, _ in o.optimizer.bodies
+            ]
+            if wanted and shown.requires_grad:
+                shown.backward(inputs=[p for p in wanted if p.requires_grad])
+        rows, ticks = streams[0].shape[:2]
+        count = int(mask.sum()) if mask is not None else rows * ticks
+        for learn in learns:
+            for name, g in local.get(learn.id, {}).items():
+                value = named[name]
+                mean = (g.detach() / count).reshape(value.shape)
+                value.grad = mean if value.grad is None else value.grad + mean
+        assert after is not None
+        return shown.detach(), detached(after)
+
+    def _by_place(
+        self, streams: tuple[Any, ...], state: State | None, mask: Tensor | None
+    ) -> tuple[tuple[Tensor, ...], State | None, Tensor | None]:
+        count = len(self.graph.tick.inputs)
+        extra = streams[count:]
+        if extra and state is None:
+            state, extra = extra[0], extra[1:]
+        if extra and mask is None:
+            mask, extra = extra[0], extra[1:]
+        if extra or len(streams) < count:
+            names = ", ".join(p.id for p in self.graph.tick.inputs)
+            raise ValueError(f"`{self.graph.program}` is over {names}: give {count}, then perhaps a state and a mask")
+        return streams[:count], state, mask
+
+    def _run(
+        self, streams: tuple[Tensor, ...], state: State | None, mask: Tensor | None, truncate: int = 0
+    ) -> tuple[list[Tensor], Tensor, Tensor, State, dict[str, dict[str, Tensor]]]:
+        named = dict(self.named_parameters())
+        self.runner.moved(self.device, self.runner.dtype)
+        inputs = {p.id: self._input(p, x) for p, x in zip(self.graph.tick.inputs, streams, strict=True)}
+        batch, ticks = streams[0].shape[:2]
+        if any(x.shape[:2] != (batch, ticks) for x in streams):
+            raise ValueError("the streams must have the same batch and number of ticks")
+        if not ticks or not batch:
+            raise ValueError("there is nothing to read: the inputs have no rows or no ticks")
+        state = self.initial_state(batch) if state is None else states.checked(detached(state), batch, self.program)
+        if mask is not None and (tuple(mask.shape) != (batch, ticks) or mask.dtype is not torch.bool):
+            raise ValueError(f"the mask must be bool [{batch}, {ticks}], not {mask.dtype} {list(mask.shape)}")
+        if mask is None and len(state["parts"]) == 1:
+            part = state["parts"][0]
+            ran = self.runner.run(inputs, states.kept(part), int(part["tick"]), named, truncate)
+            known = (torch.arange(ticks, device=self.device) >= ran.known).expand(batch, ticks)
+            after = state | {"parts": [states.part_after(part, ticks, ran.state)]}
+            return [self._out(p, x) for p, x in zip(self.graph.outs, ran.outs, strict=True)], ran.losses, known, after, (
+                ran.local
+            )
+        if mask is None:
+            mask = torch.ones(batch, ticks, dtype=torch.bool, device=self.device)
+        return self._ragged(inputs, state, mask, named, truncate)
+
+    def _ragged(
+        self,
+        inputs: Mapping[str, Tensor],
+        state: State,
+        mask: Tensor,
+        named: Mapping[str, Tensor],
+        truncate: int,
+    ) -> tuple[list[Tensor], Tensor, Tensor, State, dict[str, dict[str, Tensor]]]:
+        """Rows of different lengths: those at the same tick run together, where they have tokens."""
+        batch, ticks = mask.shape
+        shape = (batch, ticks)
+        outs: list[Tensor | None] = [None] * len(self.graph.outs)
+        losses = torch.zeros(shape, dtype=self.runner.dtype, device=self.device)
+        known = torch.zeros(shape, dtype=torch.bool, device=self.device)
+        local: dict[str, dict[str, Tensor]] = {}
+        done: list[states.Part] = []
+        todo = [(part, 0) for part in state["parts"]]
+        while todo:
+            part, begin = todo.pop(0)
+            if begin == ticks:
+                done.append(part)
+                continue
+            own = mask[part["rows"], begin:]
+            _, end, on = next(states.pieces(part, own))
+            idle, going = states.chosen(part, ~on), states.chosen(part, on)
+            if not bool(on.all()):
+                todo.append((idle, begin + end))
+            if not bool(on.any()):
+                continue
+            rows = going["rows"]
+            given = {n: x[rows, begin : begin + end] for n, x in inputs.items()}
+            ran = self.runner.run(given, states.kept(going), int(going["tick"]), named, truncate)
+            place = (rows[:, None], torch.arange(begin, begin + end, device=self.device))
+            for i, (port, x) in enumerate(zip(self.graph.outs, ran.outs, strict=True)):
+                value = self._out(port, x)
+                whole = value.new_zeros(*shape, *value.shape[2:]) if outs[i] is None else outs[i]
+                outs[i] = whole.index_put(place, value)  # type: ignore[union-attr]
+            losses = losses.index_put(place, ran.losses.to(losses.dtype))
+            known[place] = torch.arange(end, device=self.device) >= ran.known
+            for learn, sums in ran.local.items():
+                total = local.setdefault(learn, {})
+                for name, g in sums.items():
+                    total[name] = total[name] + g if name in total else g
+            todo.append((states.part_after(going, end, ran.state), begin + end))
+        return [x for x in outs if x is not None], losses, known, state | {"parts": done}, local
+
+    def _input(self, port: Port, x: Tensor) -> Tensor:
+        shape = ([port.heads] if port.heads else []) + [int(n) for n in port.shape]
+        wanted = f"`{port.id}` must be {'integers' if port.dtype == 'int' else 'numbers'} [batch, ticks"
+        wanted += "".join(f", {n}" for n in shape) + "]"
+        if not isinstance(x, Tensor) or list(x.shape[2:]) != shape or x.dim() < 2:
+            raise ValueError(f"{wanted}, not {list(x.shape) if isinstance(x, Tensor) else type(x).__name__}")
+        if (port.dtype == "int") == (x.is_floating_point() or x.dtype is torch.bool):
+            raise ValueError(f"{wanted}, not {x.dtype}")
+        if port.dtype != "int":
+            x = x.to(self.runner.dtype)
+        return x if port.heads else x.unsqueeze(2)
+
+    @staticmethod
+    def _out(port: Port, x: Tensor) -> Tensor:
+        return x if port.heads else x[:, :, 0]
+
+    # What it is
+
+    @property
+    def device(self) -> torch.device:
+        return next((p.device for p in self.parameters()), self.runner.device)
+
+    @property
+    def levels(self) -> Any:
+        """The level table, fastest first."""
+        from nldsl.level_table import level_table
+
+        return level_table(self.graph)
+
+    def weights(self, state: State) -> dict[str, Tensor]:
+        """The running values by name, [batch, (heads,) *shape]: memories that learn on a token clock, and states."""
+        return dict(self._weights(state))
+
+    def _weights(self, state: State) -> Iterator[tuple[str, Tensor]]:
+        order = torch.cat([part["rows"] for part in state["parts"]]).argsort()
+        for memory in self.graph.memories.values():
+            for leaf in memory.leaves:
+                found = [part.get("frame", {}).get(memory.id, {}).get("weights", {}) for part in state["parts"]]
+                if found and all(leaf.name in weights for weights in found):
+                    value = torch.cat([w[leaf.name][:, 0] for w in found])[order]
+                    yield f"{memory.id}.{leaf.name}", value if memory.heads else value[:, 0]
+
+    def __repr__(self) -> str:
+        return f"{self.graph.program}\n{self.levels}"

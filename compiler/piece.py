@@ -1,0 +1,152 @@
+"""A piece of a run: some ticks of one body, for a whole batch at once.
+
+A frame holds what lasts from tick to tick: the id of a memory, learn or stream -> what it keeps, as nested dictionaries
+of tensors. Every tensor has the leading axes [batch, time, heads]; what is the same everywhere has ones there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from nldsl.compiler import attention, forms, learning, memories, windows
+from nldsl.compiler.masks import LEAD, Clock
+from torch import Tensor
+
+from nldsl.clocks import held
+from nldsl.graph import Body, Memory, Objective, Record, Stream
+from nldsl.torch_forms import Call
+
+Frame = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is read off a body once. running: the memories that are written in it. hold: those that are read where a
+    learn holds them. recalled: the attention memories that are read above their learn."""
+
+    body: Body
+    memories: Mapping[str, Memory]
+    learns: tuple[Objective, ...]
+    running: frozenset[str]
+    hold: Mapping[str, Objective]
+    gatherers: tuple[Stream, ...]
+    calls: Mapping[str, Call]
+    above: frozenset[str]
+
+    @staticmethod
+    def of(body: Body, dtype: torch.dtype, device: torch.device) -> Facts:
+        learns = tuple(r for r in body.records if isinstance(r, Objective))
+        known = {r.id: r for r in body.records if isinstance(r, Memory)}
+        taught = {m for o in learns if o.every.unit != "step" for m in o.memories}
+        written = {r.memory for r in body.records if isinstance(r, Stream) and r.op == "assign"}
+        states = {m.id for m in known.values() if m.form == "state"}
+        holders = {m: o for o in learns if o.hold == "state" for m in o.memories}
+        place = {r.id: i for i, r in enumerate(body.records)}
+        first = {o.memories[0]: place[o.id] for o in reversed(learns) if o.kind == "pairs"}
+        above = {
+            r.id
+            for r in body.records
+            if isinstance(r, Stream) and r.op == "recall" and place[r.id] < first.get(r.memory, -1)
+        }
+        return Facts(
+            body,
+            known,
+            learns,
+            frozenset(taught | written | states),
+            {m: holders[m] for m in held(body.records)},
+            tuple(r for r in body.records if isinstance(r, Stream) and r.op.startswith("window_")),
+            forms.calls_of(body, dtype, device),
+            frozenset(above),
+        )
+
+
+@dataclass
+class Piece:
+    """Some ticks of a body under way.
+
+    number: of the first tick; known beforehand, or for a rule [batch, 1, heads]. parameters: the learned starts by name.
+    path, lanes: whose rule this body is, and how many copies it serves (they are part of the batch).
+    recorded: values of `data(…)` to be used again. shift: what is added to a memory's weights when it opens in a replay.
+    """
+
+    machine: Any
+    body: Body
+    frame: Frame
+    values: dict[str, Any]
+    parameters: Mapping[str, Tensor]
+    batch: int
+    ticks: int
+    number: Clock
+    clock: Tensor
+    path: str = ""
+    lanes: int = 1
+    renewed: bool = False  # a rule whose memory may restart: it begins again where its counter is 0
+    recorded: Mapping[str, Tensor] = field(default_factory=dict)
+    shift: Any = None
+    second_order: bool = False
+
+    @property
+    def facts(self) -> Facts:
+        return self.machine.facts(self.body)  # type: ignore[no-any-return]
+
+    def run(self, nodes: tuple[tuple[Record, str], ...]) -> None:
+        """Run these records, in this order, each over all ticks."""
+        for record, part in nodes:
+            if isinstance(record, Stream):
+                self.values[record.id] = self.stream(record)
+            elif isinstance(record, Memory):
+                self.open(record)
+            else:
+                learning.learn(self, record, part)
+
+    def open(self, memory: Memory) -> None:
+        """The memory's tick begins. Where it restarts, its optimizers and its windows do too."""
+        if memory.form == "attention":
+            attention.opened(self, memory)
+            return
+        where = memories.open_memory(self, memory)
+        if where is not False:
+            windows.restarted(self, memory, where)
+            for learn in self.facts.learns:
+                if memory.id in learn.memories:
+                    learning.forget(self, learn, memory, where)
+
+    def stream(self, stream: Stream) -> Any:
+        match stream.op:
+            case "weight":
+                return memories.weight(self, stream.memory, stream.leaf, stream.mode)
+            case "tick":
+                return self.clock.to(self.machine.dtype)
+            case "data" if stream.id in self.recorded:
+                return self.recorded[stream.id]
+        args: list[Any] = [self.values[a] if isinstance(a, str) else float(a) for a in stream.args]
+        match stream.op:
+            case "recall":
+                return attention.recall(self, stream, args[0])
+            case "assign":
+                return memories.assign(self, stream, args[0])
+            case "causal_conv":
+                return windows.convolve(self, stream, args[0], args[1])
+            case "window_sum" | "window_mean" | "window_last":
+                return windows.gather(self, stream, *args)
+        return forms.apply(stream, args, self.facts.calls[stream.id])
+
+    def within(self, body: Body, values: dict[str, Any]) -> Piece:
+        """The same ticks of a body inside this one: an objective, or the start of a memory."""
+        return Piece(
+            self.machine, body, self.frame, values, self.parameters, self.batch, self.ticks, self.number, self.clock,
+            self.path, self.lanes, self.renewed,
+        )  # fmt: skip
+
+
+def clock_of(number: int | Tensor, ticks: int, device: torch.device) -> Tensor:
+    """[1, ticks, 1]: the number of each tick."""
+    return (number + torch.arange(ticks, device=device)).reshape(1, ticks, 1)
+
+
+def whole(x: Tensor, piece: Piece, heads: int) -> Tensor:
+    """x with its batch and heads written out (not its time)."""
+    return x.expand(piece.batch, x.shape[1], max(heads, x.shape[2]), *x.shape[LEAD:])

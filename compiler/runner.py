@@ -1,0 +1,275 @@
+"""Runs a planned program over a batch of sequences that stand at the same tick: segment by segment, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from nldsl.compiler import attention, forms, segments, stages
+from nldsl.compiler.distribute import Loop, Shape, Stage, distribute, nodes_of
+from nldsl.compiler.piece import Facts, Frame, Piece, clock_of
+from nldsl.compiler.starts import draw
+from torch import Tensor
+
+from nldsl.graph import Body, Leaf, LevelGraph, Memory, Objective, Stream
+
+Inputs = Mapping[str, Tensor]
+
+
+@dataclass
+class Ran:
+    """What a run gives: the outputs [batch, ticks, heads or 1, *shape], the losses that became known [batch, ticks] (at
+    place t when tick t was read), from which place on they are known, the state after, and the gradients of local
+    objectives that learn once per step."""
+
+    outs: list[Tensor]
+    losses: Tensor
+    known: int
+    state: dict[str, Any]
+    local: dict[str, dict[str, Tensor]]
+
+
+class Runner:
+    """A program's plan at work, in one dtype on one device."""
+
+    def __init__(self, graph: LevelGraph, plan: tuple[Stage, ...], dtype: torch.dtype, seed: int) -> None:
+        self.graph, self.plan, self.dtype, self.seed = graph, plan, dtype, seed
+        self.device = torch.device("cpu")
+        self.bodies = graph.bodies
+        self.segment = segments.segment_length(graph)
+        self.ahead = graph.loss in graph.streams and graph.streams[graph.loss].lag == 1
+        self.late_streams = [s for s in graph.streams.values() if s.lag]
+        ports = {p.id for p in graph.tick.inputs}
+        self.waited_for = frozenset(
+            a for s in self.late_streams for a in s.args if isinstance(a, str) and s.op != "next"
+        ) - {s.id for s in self.late_streams} - ports  # fmt: skip
+        self.late_ports = frozenset(a for s in self.late_streams if s.op != "next" for a in s.args if a in ports)
+        self._facts: dict[int, Facts] = {}
+        self._starts: dict[int, frozenset[str]] = {}
+        self._constants: dict[str, Tensor] = {}
+        self._gives: dict[int, tuple[str, ...]] = {}
+
+    @cached_property
+    def _wanted(self) -> frozenset[str]:
+        """The values that are asked for after a tick."""
+        names = {o.stream for o in self.graph.outs} | {self.graph.loss} | self.waited_for
+        names |= {s.id for s in self.graph.streams.values() if s.op == "data" and not s.lag}
+        for learn in self.graph.objectives:
+            names |= {f"{what} {learn.id}" for what in ("active", "weights", "rates")}
+            names |= {f"gradient {learn.id}"} if learn.every.unit == "step" else set()
+        return frozenset(names)
+
+    def gives(self, loop: Loop) -> tuple[str, ...]:
+        """The values of a loop that are asked for outside of it."""
+        found = self._gives.get(id(loop))
+        if found is None:
+            inside = set(loop.nodes)
+            others = [n for n in nodes_of(self.graph.tick) if n not in inside]
+            asked = stages.used(others, Shape.of(self.graph.tick, self.bodies).taken) | self._wanted
+            found = self._gives[id(loop)] = tuple(sorted(stages.given(loop.nodes) & asked))
+        return found
+
+    # What a piece looks up
+
+    def facts(self, body: Body) -> Facts:
+        found = self._facts.get(id(body))
+        if found is None:
+            found = self._facts[id(body)] = Facts.of(body, self.dtype, self.device)
+        return found
+
+    def asked_for_start(self, body: Body) -> frozenset[str]:
+        """The memories of a body whose start a retention asks for."""
+        found = self._starts.get(id(body))
+        if found is None:
+            retentions = {
+                m: b for r in body.records if isinstance(r, Objective) and r.retention for m, _, b in r.retention.bodies
+            }
+            asking = {m for m, b in retentions.items() if any(p.id == "start" for p in self.bodies[b].inputs)}
+            found = self._starts[id(body)] = frozenset(asking)
+        return found
+
+    def start_value(self, parameters: Mapping[str, Tensor], name: str, memory: Memory, leaf: Leaf) -> Tensor:
+        """A leaf's learned start, or one that was drawn once, [(heads,) *shape]."""
+        if name in parameters:
+            return parameters[name]
+        if leaf.init[0] == "constant":
+            shape = tuple(map(int, (memory.heads, *leaf.shape) if memory.heads else leaf.shape))
+            return torch.full(shape, float(leaf.init[1]), dtype=self.dtype, device=self.device)
+        if name not in self._constants:
+            self._constants[name] = draw(name, leaf, memory.heads, self.seed, self.dtype)
+        return self._constants[name].to(self.device)
+
+    def moved(self, device: torch.device, dtype: torch.dtype) -> None:
+        if device != self.device or dtype != self.dtype:
+            self.device, self.dtype = device, dtype
+            self._facts.clear()
+
+    # Running
+
+    def piece(
+        self,
+        frame: Frame,
+        values: dict[str, Any],
+        parameters: Mapping[str, Tensor],
+        batch: int,
+        ticks: int,
+        number: int,
+    ) -> Piece:
+        clock = clock_of(number, ticks, self.device)
+        return Piece(self, self.graph.tick, frame, values, parameters, batch, ticks, number, clock)
+
+    def advance(self, piece: Piece) -> None:
+        stages.run(piece, self.plan)
+        for memory in piece.facts.memories.values():
+            if memory.form == "attention" and memory.id in piece.frame:
+                piece.frame[memory.id] = attention.trimmed(piece, memory)
+
+    def run(
+        self, inputs: Inputs, state: dict[str, Any], number: int, parameters: Mapping[str, Tensor], truncate: int = 0
+    ) -> Ran:
+        """inputs: [batch, ticks, heads or 1, *shape] by name. truncate: carried states are data every so many ticks."""
+        batch, ticks = next(iter(inputs.values())).shape[:2]
+        frame: Frame = state.get("frame", {})
+        open_segments: list[segments.Segment] = state.get("segments", [])
+        names = [o.stream for o in self.graph.outs]
+        kept = set(names) | self.waited_for | {self.graph.loss} | self.late_ports
+        parts: dict[str, list[tuple[Any, int]]] = {}
+        local: dict[str, dict[str, Tensor]] = {}
+        begin = 0
+        while begin < ticks:
+            if truncate and number and number % truncate == 0:
+                frame, open_segments = detached(frame), detached(open_segments)
+            end = min([ticks, *(begin + n - number % n for n in (self.segment, truncate) if n)])
+            now = {n: x[:, begin:end] for n, x in inputs.items()}
+            if self.segment and number % self.segment == 0:
+                if self.ahead and number:
+                    first = {n: x[:, :1] for n, x in now.items()}
+                    frame = segments.close(self, frame, open_segments, number, first, parameters)
+                open_segments = segments.opened(open_segments, frame, self.graph)
+            piece = self.piece(dict(frame), dict(now), parameters, batch, end - begin, number)
+            self.advance(piece)
+            frame = piece.frame
+            for name in kept:
+                if name in piece.values:
+                    parts.setdefault(name, []).append((piece.values[name], end - begin))
+            self._local(piece, local)
+            begin, number = end, number + (end - begin)
+            if self.segment:
+                open_segments = [*open_segments[:-1], self._noted(open_segments[-1], piece, now)]
+                if not self.ahead and number % self.segment == 0:
+                    frame = segments.close(self, frame, open_segments, number, None, parameters)
+        values = {n: _full(stages.joined(p), batch, ticks) for n, p in parts.items()}
+        losses, known = self._losses(values, inputs, state.get("waiting"), batch, ticks)
+        after: dict[str, Any] = {"frame": frame}
+        if self.segment:
+            after["segments"] = open_segments
+        if self.ahead:
+            after["waiting"] = {n: values[n][:, -1:] for n in sorted(self.waited_for | self.late_ports)}
+        return Ran([values[n] for n in names], losses, known, after, local)
+
+    def _noted(self, segment: segments.Segment, piece: Piece, now: Inputs) -> segments.Segment:
+        """A segment with some more ticks: what they were given, what was data, what its learns need."""
+        data = {s.id: piece.values[s.id] for s in self.graph.streams.values() if s.op == "data" and not s.lag}
+        data = {n: _full(x, piece.batch, piece.ticks) for n, x in data.items()}
+        notes = dict(segment["notes"])
+        for learn in segments.loss_learns(self.graph):
+            said: dict[str, Any] = {}
+            if learn.when:
+                active = piece.values[f"active {learn.id}"]
+                said["active"] = {m: _full(x, piece.batch, piece.ticks) for m, x in active.items()}
+            if learn.weights:
+                weights = piece.values[f"weights {learn.id}"]
+                said["weights"] = {f"{i}": _full(w, piece.batch, piece.ticks) for i, w in enumerate(weights)}
+            before = notes.get(learn.id, {})
+            said = {n: _joined(before[n], v) if n in before else v for n, v in said.items()}
+            rates = {n: x[:, -1:] for n, x in piece.values[f"rates {learn.id}"].items()}
+            notes[learn.id] = said | ({"rates": {n: _full(x, piece.batch, 1) for n, x in rates.items()}} if rates else {})
+        more = segment | {
+            "inputs": _joined(segment["inputs"], dict(now)) if "inputs" in segment else dict(now),
+            "notes": notes,
+        }
+        if data:
+            more["data"] = _joined(segment["data"], data) if "data" in segment else data
+        return more
+
+    def _local(self, piece: Piece, total: dict[str, dict[str, Tensor]]) -> None:
+        """The summed gradients of local objectives that learn on the step clock."""
+        for learn in self.graph.objectives:
+            if learn.kind == "local" and learn.every.unit == "step":
+                sums = total.setdefault(learn.id, {})
+                for name, g in piece.values[f"gradient {learn.id}"]["whole"].items():
+                    sums[name] = sums[name] + g if name in sums else g
+
+    # The loss
+
+    def late(self, piece: Piece, following: Inputs | None) -> Tensor:
+        """The losses of a piece's ticks, [batch, ticks]."""
+        if not self.ahead:
+            return _full(piece.values[self.graph.loss], piece.batch, piece.ticks)[:, :, 0]
+        assert following is not None
+        ports = {p.id: piece.values[p.id] for p in self.graph.tick.inputs}
+        ahead = {n: torch.cat([x[:, 1:], following[n]], dim=1) for n, x in ports.items()}
+        return self._loss_of(dict(piece.values), ahead, piece.batch, piece.ticks)
+
+    def _loss_of(self, values: dict[str, Any], ahead: Inputs, batch: int, ticks: int) -> Tensor:
+        calls = self.facts(self.graph.tick).calls
+        for stream in self.late_streams:
+            values[stream.id] = ahead[str(stream.args[0])] if stream.op == "next" else self._apply(stream, values, calls)
+        return _full(values[self.graph.loss], batch, ticks)[:, :, 0]
+
+    @staticmethod
+    def _apply(stream: Stream, values: Mapping[str, Any], calls: Mapping[str, Any]) -> Tensor:
+        args = [values[a] if isinstance(a, str) else float(a) for a in stream.args]
+        return forms.apply(stream, args, calls[stream.id])
+
+    def _losses(
+        self, values: Mapping[str, Tensor], inputs: Inputs, waiting: Mapping[str, Tensor] | None, batch: int, ticks: int
+    ) -> tuple[Tensor, int]:
+        """The losses that became known, and how many places have none yet."""
+        if not self.graph.loss:
+            return torch.zeros(batch, ticks, dtype=self.dtype, device=self.device), ticks
+        if not self.ahead:
+            return values[self.graph.loss][:, :, 0], 0
+        late = {n: values[n] for n in self.waited_for | self.late_ports}
+        first = 0 if waiting is not None else 1
+        before = {n: x[:, :-1] for n, x in late.items()}
+        if waiting is not None:
+            before = {n: torch.cat([waiting[n], x], dim=1) for n, x in before.items()}
+        count = ticks - first
+        if not count:
+            return torch.zeros(batch, ticks, dtype=self.dtype, device=self.device), ticks
+        found = self._loss_of(dict(before), {n: x[:, first:] for n, x in inputs.items()}, batch, count)
+        if first:
+            found = torch.cat([found.new_zeros(batch, 1), found], dim=1)
+        return found, first
+
+
+def _full(x: Tensor, batch: int, ticks: int) -> Tensor:
+    """x with its batch and time written out. A mask that is known becomes a tensor."""
+    if isinstance(x, bool):
+        return torch.full((batch, ticks, 1), x)
+    return x.expand(batch, ticks, *x.shape[2:])
+
+
+def _joined(a: Any, b: Any) -> Any:
+    return {n: _joined(a[n], b[n]) for n in b} if isinstance(b, dict) else torch.cat([a, b], dim=1)
+
+
+def detached(state: Any) -> Any:
+    """The same state as data."""
+    if isinstance(state, Tensor):
+        return state.detach()
+    if isinstance(state, dict):
+        return {k: detached(v) for k, v in state.items()}
+    if isinstance(state, list):
+        return [detached(v) for v in state]
+    return state
+
+
+def planned(graph: LevelGraph, chunks: bool = True) -> tuple[Stage, ...]:
+    """The stages of a program's tick."""
+    nodes = nodes_of(graph.tick)
+    return distribute(nodes, Shape.of(graph.tick, graph.bodies), chunks=chunks)

@@ -1,0 +1,147 @@
+"""Running stages: records that go together over all ticks of a piece, loops over its chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from nldsl.compiler.distribute import Loop, Node, Stage, Together
+from nldsl.compiler.masks import Mask
+from nldsl.compiler.piece import Piece
+from torch import Tensor
+
+from nldsl.graph import Memory, Stream
+
+
+def run(piece: Piece, stages: Iterable[Stage]) -> None:
+    """Run these stages over a piece."""
+    for stage in stages:
+        if isinstance(stage, Together):
+            piece.run(stage.nodes)
+        else:
+            _loop(piece, stage)
+
+
+def _loop(piece: Piece, loop: Loop) -> None:
+    assert isinstance(piece.number, int)
+    gives = piece.machine.gives(loop)
+    collected: dict[str, list[tuple[Any, int]]] = {name: [] for name in gives}
+    for begin, end in chunks(piece.number, piece.ticks, loop):
+        part = part_of(piece, begin, end)
+        if loop.alone and (piece.number + end) % loop.length == 0:
+            part.run(loop.nodes)
+        else:
+            run(part, loop.stages)
+        piece.frame = part.frame
+        for name in gives:
+            if name in part.values:
+                collected[name].append((part.values[name], end - begin))
+    for name, parts in collected.items():
+        if parts:
+            piece.values[name] = joined(parts)
+
+
+def chunks(number: int, ticks: int, loop: Loop) -> Iterator[tuple[int, int]]:
+    """Where the chunks of a loop begin and end in a piece."""
+    cuts = {t for t in range(ticks) if (number + t) % loop.length == 0}
+    if loop.alone:
+        cuts |= {t for t in range(ticks) if (number + t + 1) % loop.length == 0}
+    begins = sorted(cuts | {0})
+    return zip(begins, [*begins[1:], ticks], strict=True)
+
+
+def part_of(piece: Piece, begin: int, end: int) -> Piece:
+    """Some ticks of a piece, with its values as they are there."""
+    part = piece.within(piece.body, Cut(piece.values, begin, end))
+    part.ticks, part.number = end - begin, piece.number + begin
+    part.clock = piece.clock[:, begin:end]
+    part.recorded = {n: cut(v, begin, end) for n, v in piece.recorded.items()}
+    part.shift, part.second_order = piece.shift, piece.second_order
+    return part
+
+
+class Cut(dict[str, Any]):
+    """The values of a piece, cut to some of its ticks when they are asked for."""
+
+    def __init__(self, values: Mapping[str, Any], begin: int, end: int) -> None:
+        super().__init__()
+        self.values_of_all, self.begin, self.end = values, begin, end
+
+    def __missing__(self, name: str) -> Any:
+        value = cut(self.values_of_all[name], self.begin, self.end)
+        self[name] = value
+        return value
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or name in self.values_of_all
+
+
+def cut(value: Any, begin: int, end: int) -> Any:
+    if isinstance(value, dict):
+        return {n: cut(v, begin, end) for n, v in value.items()}
+    if isinstance(value, list):
+        return [cut(v, begin, end) for v in value]
+    if isinstance(value, Tensor) and value.shape[1] > 1:
+        return value[:, begin:end]
+    return value
+
+
+def joined(parts: list[tuple[Any, int]]) -> Any:
+    """One value of all chunks, one after the other."""
+    first = parts[0][0]
+    if len(parts) == 1:
+        return first
+    if isinstance(first, dict):
+        return {n: joined([(v[n], ticks) for v, ticks in parts]) for n in first}
+    if isinstance(first, list):
+        return [joined([(v[i], ticks) for v, ticks in parts]) for i in range(len(first))]
+    if all(isinstance(v, bool) for v, _ in parts):
+        return first if all(v == first for v, _ in parts) else mixed(parts)
+    batch, heads = (max(v.shape[i] for v, _ in parts) for i in (0, 2))
+    return torch.cat([v.expand(batch, ticks, heads, *v.shape[3:]) for v, ticks in parts], dim=1)
+
+
+def mixed(parts: list[tuple[Mask, int]]) -> Tensor:
+    return torch.cat([torch.full((1, ticks, 1), bool(v)) for v, ticks in parts], dim=1)
+
+
+def given(nodes: Iterable[Node]) -> frozenset[str]:
+    """The values that records make."""
+    found: set[str] = set()
+    for record, part in nodes:
+        if isinstance(record, Stream):
+            found |= {record.id} if record.op != "assign" else set()
+        elif isinstance(record, Memory):
+            if record.form == "attention":
+                found |= {f"epoch {record.id}", f"begun {record.id}"}
+        elif part == "gather":
+            found.add(f"gradient {record.id}")
+        elif record.kind == "pairs":
+            found.add(f"kept {record.memories[0]}")
+        elif record.kind == "loss" and record.every.unit == "token":
+            found |= {f"active {record.id}", f"weights {record.id}", f"rates {record.id}"}
+    return frozenset(found)
+
+
+def used(nodes: Iterable[Node], taken: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """The values that records ask for."""
+    found: set[str] = set()
+    for record, part in nodes:
+        if isinstance(record, Stream):
+            found |= {a for a in record.args if isinstance(a, str)}
+            if record.op == "recall":
+                found |= {f"epoch {record.memory}", f"kept {record.memory}"}
+        elif isinstance(record, Memory):
+            found |= {record.reset_when} - {""}
+        else:
+            found |= {p.stream for b in record.bodies for p in b.inputs if p.stream} | set(record.pair) - {""}
+            found |= {v for v in (record.when, record.over_weight, *record.weights) if isinstance(v, str) and v}
+            found |= taken[record.id]
+            if part == "write":
+                found.add(f"gradient {record.id}")
+            if record.kind == "pairs":
+                found |= {f"epoch {record.memories[0]}", f"begun {record.memories[0]}"}
+    return frozenset(found)
+
+
