@@ -22,6 +22,9 @@ COMMANDS = {
     "show": "Show a program's levels, its gradients, its graph or its tree.",
     "draw": "Draw a program's levels as a picture.",
     "run": "Let a model read text, one byte at a time, and watch it learn.",
+    "train": "Train a program on text.",
+    "eval": "Say how well a trained program predicts a text, with and without in-context learning.",
+    "generate": "Let a trained program write on from a prompt.",
     "explain": "Say what a diagnostic code means.",
 }
 BUG, INTERRUPTED, PIPE = 70, 130, 141
@@ -34,6 +37,7 @@ HELP = """A small language for nested learners: memories that say how they learn
   nldsl show hope.nl                   its levels, fastest first
   nldsl draw hope.nl -o hope.svg       their picture
   nldsl run hope.nl --set dim=32       let it read a text
+  nldsl train hope.nl --out run        train it; then nldsl eval run, nldsl generate run
   nldsl explain NL401                  what a code means
 
 A PROGRAM is `FILE.nl`, `FILE.nl:Name` for one definition in it, or `std.hope:Hope` for one of the standard

@@ -4,7 +4,7 @@ from nldsl.compiler.training.checkpoint import Checkpoint
 from nldsl.compiler.training.data import Text, text_of
 from nldsl.compiler.training.errors import TrainingError
 from nldsl.compiler.training.evaluate import Scores, score
-from nldsl.compiler.training.generate import generate
+from nldsl.compiler.training.generation import generate
 from nldsl.compiler.training.loop import Metrics, Options, Training
 
 __all__ = [

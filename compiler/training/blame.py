@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ class Broken:
         return f"memory `{self.memory}` (level {self.level}, {self.pace}) at token {self.token} of row {self.row}"
 
 
-def all_finite(weights: dict[str, Tensor]) -> bool:
+def all_finite(weights: Mapping[str, Tensor]) -> bool:
     """Whether all of these tensors are; one look at the device for all."""
     found = [w.isfinite().all() for w in weights.values() if w.is_floating_point()]
     return bool(torch.stack(found).all()) if found else True
@@ -54,7 +55,7 @@ def find(module: CompiledModule, ids: Tensor, state: Any) -> Broken | None:
 def _broken(module: CompiledModule, ids: Tensor, state: Any) -> Broken | None:
     """What is not finite after reading this; the token named is its last."""
     with torch.no_grad():
-        losses, known, after = module.losses(ids, state)
+        losses, known, after = module.losses(ids, state=state)
         weights = module.weights(after)
     last = ids.shape[1] - 1
     for number, level in enumerate(levels_of(module.graph), 1):

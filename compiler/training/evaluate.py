@@ -68,11 +68,11 @@ def score(
     loss = torch.zeros(rows.shape[1], dtype=torch.float64)
     count = torch.zeros(rows.shape[1], dtype=torch.float64)
     with torch.no_grad():
-        for some in rows.split(batch):
-            state = None
+        for begin in range(0, len(rows), batch):
+            some, state = rows[begin : begin + batch], None
             for first in range(0, rows.shape[1], piece):
                 ids = some[:, first : first + piece].long().to(module.device)
-                losses, known, state = module.losses(ids, state)
+                losses, known, state = module.losses(ids, state=state)
                 here = slice(first, first + ids.shape[1])
                 loss[here] += torch.where(known, losses, 0).double().sum(0).cpu()
                 count[here] += known.double().sum(0).cpu()

@@ -81,9 +81,10 @@ class Training:
         piece = self.pieces.at(self.done)
         ids = piece.ids.to(self.module.device)
         state = None if piece.fresh else self.state
-        loss, after = self.module.backward(ids, state)
+        mean, after = self.module.backward(ids, state=state)
         gradient = self._gradient()
-        if not (math.isfinite(loss := float(loss)) and math.isfinite(gradient) and self._finite(after)):
+        loss = float(mean)
+        if not (math.isfinite(loss) and math.isfinite(gradient) and self._finite(after)):
             raise TrainingError(self._broken(ids, state, piece.starts, loss))
         for optimizer in self.optimizers:
             optimizer.step()

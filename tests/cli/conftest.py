@@ -53,9 +53,15 @@ def nldsl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
     return run
 
 
-@pytest.fixture
-def fine(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def fine_text() -> str:
     """A small model that reads bytes."""
+    return FINE
+
+
+@pytest.fixture
+def fine(tmp_path: Path, fine_text: str) -> Path:
+    """The file of a small model that reads bytes."""
     path = tmp_path / "fine.nl"
-    path.write_text(FINE)
+    path.write_text(fine_text)
     return path

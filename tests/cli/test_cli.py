@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from nldsl.cli import COMMANDS
 from nldsl.codes import CODES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -159,7 +160,7 @@ def test_explaining(nldsl: Any) -> None:
 # Help, usage, bugs, pipes
 
 
-@pytest.mark.parametrize("command", ["check", "show", "draw", "run", "explain"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_examples(nldsl: Any, command: str) -> None:
     ran = nldsl(command, "--help")
     assert ran.code == 0
@@ -207,10 +208,11 @@ def test_a_broken_pipe_is_quiet() -> None:
 @pytest.mark.parametrize(
     "arguments",
     [["--help"], ["explain", "NL401"], ["check", "FILE"], ["show", "FILE"], ["show", "FILE", "--graph", "--gradients"],
-     ["draw", "FILE", "-o", "DOT"]],
+     ["draw", "FILE", "-o", "DOT"], ["new", "NEW"], *([command, "--help"] for command in COMMANDS)],
 )  # fmt: skip
 def test_torch_is_not_imported(arguments: list[str], tmp_path: Path) -> None:
-    given = [{"FILE": str(EXAMPLES / "two_levels.nl"), "DOT": str(tmp_path / "a.dot")}.get(a, a) for a in arguments]
+    files = {"FILE": EXAMPLES / "two_levels.nl", "DOT": tmp_path / "a.dot", "NEW": tmp_path / "a.nl"}
+    given = [str(files.get(a, a)) for a in arguments]
     unwanted = ["torch"] if "FILE" in arguments else ["torch", "lark", "rich"]
     program = (
         "import sys\nfrom nldsl.cli import main\n"

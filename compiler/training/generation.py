@@ -39,7 +39,7 @@ def generate(
 
     def read(part: bytes | list[int]) -> None:
         nonlocal state, logits
-        *outs, state = module(torch.tensor([list(part)], device=module.device), state)
+        *outs, state = module(torch.tensor([list(part)], device=module.device), state=state)
         logits = outs[output][0, -1].float().cpu()
 
     with torch.no_grad():
