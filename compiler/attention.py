@@ -26,7 +26,7 @@ def irregular(piece: Piece, memory: Memory) -> bool:
 
 
 def _learns(piece: Piece, memory: Memory) -> list[Objective]:
-    return [o for o in piece.facts.learns if memory.id in o.memories]
+    return [o for o in piece.facts.learns if o.kind == "pairs" and memory.id in o.memories]
 
 
 def opened(piece: Piece, memory: Memory) -> None:

@@ -185,6 +185,7 @@ class _Dependences:
             self._written(memory)
         for node in nodes:
             self._needed(*node)
+        self._recalls(nodes)
 
     def edge(self, source: str, target: str) -> None:
         if source in self.graph and target in self.graph:
@@ -209,8 +210,9 @@ class _Dependences:
             return f"{memory}/"
         return "" if memory in self.quiet else next(iter(self.writers.get(memory, ())), "")
 
-    def reads(self, memory: str, reader: str, held: bool) -> None:
-        """A reader sees what was written before; what is held, or quiet, does not change inside a chunk."""
+    def reads(self, memory: str, reader: str, held: bool, stream: bool = False) -> None:
+        """A reader sees what was written before; what is held, or quiet, does not change inside a chunk. What is no
+        stream looks at the memory itself, and so stays in its loop."""
         if memory not in self.shape.running:
             return
         self.edge(f"{memory}/", reader)
@@ -219,6 +221,8 @@ class _Dependences:
         if not held and memory not in self.quiet:
             for key in self.writers.get(memory, ()):
                 self.edge(key, reader)
+            if not stream:
+                self.edge(reader, self.turns(memory))
 
     def held(self, length: int) -> bool:
         return bool(self.chunk and length and length % self.chunk == 0)
@@ -229,12 +233,28 @@ class _Dependences:
             self._stream(record, key)
         elif isinstance(record, Memory):
             self.edge(f"{record.reset_when}/", key)
-            for body in record.starts:
-                for inner in body.records:
-                    if isinstance(inner, Stream) and inner.op == "weight":
-                        self.reads(inner.memory, key, False)
+            for other in self._origins(record):
+                self.reads(other, key, False)
         else:
             self._learn(record, part, key)
+
+    def _recalls(self, nodes: Sequence[Node]) -> None:
+        """Where attention keeps its pairs tick by tick, they are read tick by tick: old ones are forgotten."""
+        loops = [c for c in nx.strongly_connected_components(self.graph) if len(c) > 1]
+        for record, _ in nodes:
+            if isinstance(record, Stream) and record.op == "recall":
+                for learn in self.shape.learns.values():
+                    if record.memory in learn.memories and any(f"{learn.id}/" in c for c in loops):
+                        self.edge(f"{record.id}/", f"{learn.id}/")
+
+    def _origins(self, memory: Memory) -> Iterator[str]:
+        """The memories whose running value a memory starts from."""
+        for body in memory.starts:
+            for inner in body.records:
+                if isinstance(inner, Stream) and inner.op == "weight":
+                    if inner.memory not in self.shape.running:
+                        yield from self._origins(self.shape.memories[inner.memory])
+                    yield inner.memory
 
     def _stream(self, record: Stream, key: str) -> None:
         for arg in record.args:
@@ -249,7 +269,10 @@ class _Dependences:
                     self.edge(f"{learn.id}/", key)
         elif record.op == "weight":
             held = record.mode == "seen" and self.held(self.shape.held.get(record.memory, 0))
-            self.reads(record.memory, key, held)
+            self.reads(record.memory, key, held, stream=True)
+            if record.memory not in self.shape.running:  # its start is what it is
+                for other in self._origins(self.shape.memories[record.memory]):
+                    self.reads(other, key, False)
             if record.memory in self.shape.running and not held and self.turns(record.memory):
                 self.weights[record.id] = record.memory
                 self.edge(key, self.turns(record.memory))

@@ -62,10 +62,6 @@ def gradient(
         for m in learn.memories
         for leaf in piece.facts.memories[m].leaves
     }
-    if learn.detached:
-        weights = {n: w.detach() for n, w in weights.items()}
-        streams = [{n: x.detach() for n, x in given.items()} for given in streams]
-        scale = [s if s is None else s.detach() for s in scale]
     apart = set(matrices(learn)) if factored else set()
     shapes = {f"{m}.{leaf}": _out(b, key, m, leaf) for b in learn.bodies for m, leaf, key in b.keys} if factored else {}
     variables: Weights = {}
@@ -85,7 +81,10 @@ def gradient(
             keys.update({f"{m}.{leaf}": values[key] for m, leaf, key in body.keys})
         return value, keys
 
-    found, keys = torch.func.grad(total, has_aux=True)(tuple(variables.values()))
+    with torch.set_grad_enabled(torch.is_grad_enabled() and not learn.detached):
+        found, keys = torch.func.grad(total, has_aux=True)(tuple(variables.values()))
+    if learn.detached:
+        found, keys = tuple(g.detach() for g in found), {n: k.detach() for n, k in keys.items()}
     grads = dict(zip(names, found, strict=True))
     factors = {n: (_lead(keys[n], grads[n]), grads.pop(n)) for n in names if n in apart}
     return Gradient(grads, factors, keys)

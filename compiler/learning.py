@@ -111,7 +111,7 @@ def weighed(
         return gradients.gradient(piece, record, streams, ticks, each=True, factored=factored)
     plain = all(m is True for m in masks.values())
     own = len(record.bodies) == len(record.memories) and all(w.dim() == LEAD for w in weights)
-    if own:
+    if own and not (weights and record.detached):  # a factor keeps its own gradients
         scale: list[Tensor | None] = []
         for i, m in enumerate(record.memories):
             s: Any = None if masks[m] is True else factor(masks[m], _stream(piece, 1.0))
@@ -126,7 +126,7 @@ def weighed(
     for name, g in found.whole.items():
         i = next(i for i, m in enumerate(record.memories) if name.startswith(f"{m}."))
         if weights:
-            g = g * onto(weights[i].detach() if record.detached else weights[i], g.dim())
+            g = g * onto(weights[i], g.dim())
         mask = masks[record.memories[i]]
         g = g if mask is True or each else torch.where(spread(mask, g.dim()), g, torch.zeros_like(g))
         whole[name] = g if each else g.sum(1, keepdim=True)
@@ -310,8 +310,7 @@ def _from_buffer(piece: Piece, record: Objective, rows: Frame) -> Gradient:
     whole = {}
     for name, g in found.whole.items():
         i = next(i for i, m in enumerate(record.memories) if name.startswith(f"{m}."))
-        latest = weights[i][:, -1:]
-        whole[name] = g * onto(latest.detach() if record.detached else latest, g.dim())
+        whole[name] = g * onto(weights[i][:, -1:], g.dim())
     return Gradient(whole, {}, found.keys)
 
 

@@ -84,11 +84,13 @@ class Runner:
         """The memories of a body whose start a retention asks for."""
         found = self._starts.get(id(body))
         if found is None:
-            retentions = {
-                m: b for r in body.records if isinstance(r, Objective) and r.retention for m, _, b in r.retention.bodies
-            }
-            asking = {m for m, b in retentions.items() if any(p.id == "start" for p in self.bodies[b].inputs)}
-            found = self._starts[id(body)] = frozenset(asking)
+            found = self._starts[id(body)] = frozenset(
+                m
+                for r in body.records
+                if isinstance(r, Objective) and r.retention
+                for m, _, b in r.retention.bodies
+                if any(p.id == "start" for p in self.bodies[b].inputs)
+            )
         return found
 
     def start_value(self, parameters: Mapping[str, Tensor], name: str, memory: Memory, leaf: Leaf) -> Tensor:

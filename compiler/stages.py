@@ -39,7 +39,7 @@ def _loop(piece: Piece, loop: Loop) -> None:
                 collected[name].append((part.values[name], end - begin))
     for name, parts in collected.items():
         if parts:
-            piece.values[name] = joined(parts)
+            piece.values[name] = parts[-1][0] if name.startswith("kept ") else joined(parts)
 
 
 def chunks(number: int, ticks: int, loop: Loop) -> Iterator[tuple[int, int]]:
