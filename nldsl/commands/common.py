@@ -92,6 +92,26 @@ def _single(text: str) -> int | Fraction | bool:
     return int(exact) if exact.denominator == 1 else exact
 
 
+def data_option(what: str) -> Callable[[Command], Command]:
+    """The option `--data FILE...`, given to the command as the tuple `data`."""
+
+    def decorate(command: Command) -> Command:
+        given = click.option("--data", multiple=True, metavar="FILE...", help=f"{what} Several are read in this order.")
+        more = click.argument("data_more", nargs=-1, metavar="", expose_value=False, callback=_more)
+        return given(more(command))
+
+    return decorate
+
+
+def _more(ctx: click.Context, parameter: click.Parameter, files: tuple[str, ...]) -> None:
+    """A shell makes `--data *.txt` several words; those behind the first are data too."""
+    if not files:
+        return
+    if not ctx.params.get("data"):
+        raise click.UsageError(f"Got unexpected extra argument (`{files[0]}`); texts are named by --data.", ctx)
+    ctx.params["data"] += files
+
+
 # Programs
 
 

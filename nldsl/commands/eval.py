@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nldsl.commands.common import data_option
+
 if TYPE_CHECKING:
     from nldsl.compiler.training import Options, Scores, Text
 
@@ -31,8 +33,7 @@ rests on learning while reading, not what another model could do.
 
 @click.command("eval", epilog=EPILOG)
 @click.argument("folder", metavar="DIR")
-@click.option("--data", multiple=True, metavar="FILE", help="A text to read. May be repeated. "
-              "Without it, what the run kept for validation.")  # fmt: skip
+@data_option("A text to read; without one, what the run kept for validation.")
 @click.option("--length", type=click.IntRange(min=2), help="Tokens of a sequence, each from fresh memories.  [default: "
               f"as in training; {CARRIED} times that after --carry]")  # fmt: skip
 @click.option("--batch", type=click.IntRange(min=1), help="Sequences read together.  [default: as in training]")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nldsl.commands.bytes import fit
-from nldsl.commands.common import Failure, opened, paint, set_option
+from nldsl.commands.common import Failure, data_option, opened, paint, set_option
 
 if TYPE_CHECKING:
     from nldsl.commands.watch import Watch
@@ -29,7 +29,7 @@ EPILOG = """\b
 Examples:
   nldsl train examples/two_levels.nl --out run --steps 100
                                         the source of Python's library, a small model
-  nldsl train hope.nl --out run --set dim=64 --set depth=2 --data plays.txt --data more.txt
+  nldsl train hope.nl --out run --set dim=64 --set depth=2 --data plays/*.txt
   nldsl train hope.nl --out run --carry --length 512
                                         a state is kept from piece to piece, so slow levels write
   nldsl train --out run --resume --steps 500
@@ -45,8 +45,7 @@ Control-C ends a run after its step, with a checkpoint. See also `nldsl eval DIR
 @click.argument("program", required=False)
 @click.option("-o", "--out", required=True, metavar="DIR", help="The folder of the run.")
 @click.option("--resume", is_flag=True, help="Go on with the run in DIR, with its options where none are given.")
-@click.option("--data", multiple=True, metavar="FILE", help="A text to train on, byte by byte. May be repeated. "
-              "Without it, the source of Python's library.")  # fmt: skip
+@data_option("A text to train on, byte by byte; without one, the source of Python's library.")
 @click.option("--valid", multiple=True, metavar="FILE", help="A text to validate with, instead of --held-out.")
 @click.option("--held-out", type=click.FloatRange(0, 0.9), default=0.1, show_default=True, metavar="SHARE",
               help="The last part of the data, kept to validate with.")  # fmt: skip
@@ -106,6 +105,7 @@ def _begun(
     tokens = options.length * (min(given["steps"], pieces.per_region) if options.carry else 1)
     source, graph = _program(program, hyper, kept, tokens)
     fit(graph, "train")
+    _learns(graph)
     _late_levels(graph, tokens, options)
     module = build(graph, device, options.seed, given["compile_bodies"])
     training = Training(module, source, options, texts, folder)
@@ -138,6 +138,15 @@ def _program(
     result = opened(program, hyper, tokens, warn=True)
     assert result.graph is not None
     return source_of(program, hyper, result), result.graph
+
+
+def _learns(graph: LevelGraph) -> None:
+    """Ends the command if a training step would change nothing."""
+    if not any(learn.every.unit == "step" and learn.memories for learn in graph.objectives):
+        raise Failure(
+            f"`{graph.program}` has nothing that learns once per step, so there is nothing to train; "
+            "give it `learn * minimizing loss by adamw(1e-3) every step`, or let it read by `nldsl run`"
+        )
 
 
 def _late_levels(graph: LevelGraph, tokens: int, options: Options) -> None:
