@@ -61,20 +61,21 @@ class Watch:
         every = max(1, self.steps // LINES)
         if metrics.step % every == 0 or metrics.step == self.steps or now - self.said > PAUSE:
             self.said = now
-            width = len(str(self.steps))
-            self.say(
-                f"step {metrics.step:>{width}}/{self.steps}   {measured(metrics)}   {self.writes(metrics, tokens)}"
-            )
+            self.say(self.line(metrics, tokens))
 
     def say(self, text: str) -> None:
         click.echo(text, err=True)
+
+    def line(self, metrics: Metrics, tokens: int) -> str:
+        width = len(str(self.steps))
+        return f"step {metrics.step:>{width}}/{self.steps}   {measured(metrics)}   {self.writes(metrics, tokens)}"
 
     def writes(self, metrics: Metrics, tokens: int) -> str:
         return "last writes: " + ", ".join(_last(pace, tokens, metrics.step) for pace in self.paces)
 
 
 class Bar(Watch):
-    """A bar that moves, and below it the levels' last writes."""
+    """A bar that moves, and below it the levels' last writes. When it goes, the last step's line stays."""
 
     def __init__(self, steps: int, paces: Sequence[Pace]) -> None:
         super().__init__(steps, paces)
@@ -87,6 +88,7 @@ class Bar(Watch):
         self.bar = Progress(TextColumn("step"), BarColumn(), MofNCompleteColumn(), measures, TimeRemainingColumn())
         self.task = self.bar.add_task("step", total=steps, measured="")
         self.levels = Text("")
+        self.last = ""
         self.live = Live(Group(self.bar, self.levels), console=Console(stderr=True), transient=True)
 
     def __enter__(self) -> Watch:
@@ -95,10 +97,13 @@ class Bar(Watch):
 
     def __exit__(self, *_: object) -> None:
         self.live.stop()
+        if self.last:
+            click.echo(self.last, err=True)
 
     def step(self, metrics: Metrics, tokens: int) -> None:
         self.bar.update(self.task, completed=metrics.step, measured=measured(metrics))
         self.levels.plain = self.writes(metrics, tokens)
+        self.last = self.line(metrics, tokens)
 
     def say(self, text: str) -> None:
         self.live.console.print(text, markup=False, highlight=False)
