@@ -214,7 +214,7 @@ def apply(
     """One update: new weights for the copies that are due."""
     assert record.optimizer is not None and record.retention is not None
     pair: tuple[Rule, Rule] = (record.optimizer, record.retention)
-    norm = rules.total_norm(sums) if any(rules.asks(piece, r, "total_norm") for r in pair) else None
+    norm = rules.total_norm(sums) if any(rules.asks(piece.machine, r, "total_norm") for r in pair) else None
     news: dict[str, dict[str, Tensor]] = {}
     for memory, leaf, _ in record.optimizer.bodies:
         mask = on[memory]

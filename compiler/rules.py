@@ -145,5 +145,6 @@ def total_norm(sums: Mapping[str, Tensor]) -> Tensor:
     return torch.where(positive, torch.sqrt(torch.where(positive, total, torch.ones_like(total))), total)
 
 
-def asks(piece: Piece, rule: Rule, role: str) -> bool:
-    return any(p.id == role for name in {b for _, _, b in rule.bodies} for p in piece.machine.bodies[name].inputs)
+def asks(machine: Any, rule: Rule, role: str) -> bool:
+    """Whether a rule is over this role."""
+    return any(p.id == role for name in {b for _, _, b in rule.bodies} for p in machine.bodies[name].inputs)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from nldsl.compiler import attention, forms, segments, stages
 from nldsl.compiler.distribute import Loop, Shape, Stage, distribute, nodes_of
+from nldsl.compiler.lowerings import Lowering, lowering_of
 from nldsl.compiler.piece import Facts, Frame, Piece, clock_of
 from nldsl.compiler.starts import draw
 from torch import Tensor
@@ -50,6 +51,7 @@ class Runner:
         self._facts: dict[int, Facts] = {}
         self._starts: dict[int, frozenset[str]] = {}
         self._constants: dict[str, Tensor] = {}
+        self._lowerings: dict[int, Lowering | None] = {}
         self._gives: dict[int, tuple[str, ...]] = {}
 
     @cached_property
@@ -61,6 +63,12 @@ class Runner:
             names |= {f"{what} {learn.id}" for what in ("active", "weights", "rates")}
             names |= {f"gradient {learn.id}"} if learn.every.unit == "step" else set()
         return frozenset(names)
+
+    def lowering(self, loop: Loop) -> Lowering | None:
+        """How a loop runs, if not tick by tick."""
+        if id(loop) not in self._lowerings:
+            self._lowerings[id(loop)] = lowering_of(loop, self)
+        return self._lowerings[id(loop)]
 
     def gives(self, loop: Loop) -> tuple[str, ...]:
         """The values of a loop that are asked for outside of it."""

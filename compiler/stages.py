@@ -25,6 +25,9 @@ def run(piece: Piece, stages: Iterable[Stage]) -> None:
 
 def _loop(piece: Piece, loop: Loop) -> None:
     assert isinstance(piece.number, int)
+    lowering = piece.machine.lowering(loop)
+    if lowering is not None and lowering.run(piece, loop):
+        return
     gives = piece.machine.gives(loop)
     collected: dict[str, list[tuple[Any, int]]] = {name: [] for name in gives}
     for begin, end in chunks(piece.number, piece.ticks, loop):

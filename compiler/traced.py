@@ -1,0 +1,71 @@
+"""A rule's update as a flat graph of torch operations: what its body says is found out once and then just repeated.
+
+Interpreting a body takes longer than its arithmetic does on a small weight, and a graph can spare passes over a large
+one. All weights with one body, shape and memory layout share a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+aten = torch.ops.aten
+Function = Callable[[list[Tensor]], list[Tensor]]
+
+
+class Traced:
+    """Runs functions of tensors as graphs. A function may use its arguments and numbers only, and what it does may not
+    depend on the arguments' values."""
+
+    def __init__(self) -> None:
+        self.graphs: dict[Hashable, fx.GraphModule] = {}
+
+    def __call__(self, name: Hashable, function: Function, tensors: list[Tensor]) -> list[Tensor]:
+        """function(tensors). name: functions of one name do the same."""
+        key = (name, *((x.shape, x.stride(), x.dtype, x.device) for x in tensors))
+        graph = self.graphs.get(key)
+        if graph is None:
+            graph = self.graphs[key] = graph_of(function, tensors)
+        return graph(*tensors)  # type: ignore[no-any-return]
+
+
+def graph_of(function: Function, tensors: list[Tensor]) -> fx.GraphModule:
+    graph = make_fx(lambda *tensors: function(list(tensors)))(*tensors)
+    shortened(graph.graph)
+    graph.recompile()
+    return graph
+
+
+def shortened(graph: fx.Graph) -> None:
+    """Fewer operations to the same end: no view of what has the shape already, and x + c * y in one pass."""
+    for node in graph.nodes:
+        if node.target in (aten.view.default, aten.expand.default) and _of(node) == _of(node.args[0]):
+            node.replace_all_uses_with(node.args[0])
+        elif node.target in (aten.add.Tensor, aten.sub.Tensor) and not node.kwargs:
+            _scaled(node)
+    graph.eliminate_dead_code()
+
+
+def _scaled(node: fx.Node) -> None:
+    x, y = node.args
+    if not _is_multiple(y, node) and node.target is aten.add.Tensor:
+        x, y = y, x
+    if isinstance(x, fx.Node) and isinstance(y, fx.Node) and _is_multiple(y, node):
+        node.args, node.kwargs = (x, y.args[0]), {"alpha": y.args[1]}
+
+
+def _is_multiple(y: Any, of: fx.Node) -> bool:
+    """Whether y is a number times a tensor of the same type, and nobody else asks for it."""
+    if not isinstance(y, fx.Node) or y.target is not aten.mul.Tensor or len(y.users) > 1:
+        return False
+    x, number = y.args
+    return isinstance(x, fx.Node) and isinstance(number, int | float) and _of(x)[1] == _of(of)[1]
+
+
+def _of(node: Any) -> tuple[Any, Any]:
+    value = node.meta["val"] if "val" in node.meta else node.meta["tensor_meta"]
+    return tuple(value.shape), value.dtype
