@@ -64,7 +64,7 @@ def rule_parameters(learn: Objective, heads: Mapping[str, int], bodies: Mapping[
             for p in parameters(bodies[name].records, bodies):
                 path = rule_memory(memory, leaf, rule.name, p.memory) if rule else ""
                 outer = p.rule_of if p.rule_of != ("", "") else (memory, leaf)
-                count = heads.get(memory, 0) * max(1, p.heads) if p.heads else heads.get(memory, 0)
+                count = max(1, heads.get(memory, 0)) * p.heads if p.heads else heads.get(memory, 0)
                 yield Parameter(path, p.leaf, count, p.learned, p.form, outer)
 
 

@@ -81,7 +81,7 @@ def _write(machine: Any, record: Objective, gradient: dict[tuple[str, str], Tens
     tick = Tick(machine, machine.graph.tick, machine.facts(machine.graph.tick), {}, {}, machine.steps)
     new: dict[str, Tensor] = {}
     for memory, leaf, body in record.optimizer.bodies:
-        value = machine.parameters[f"{memory}.{leaf}"].detach()
+        value = machine.parameters[f"{memory}.{leaf}"].detach().clone()  # a state may be the weight as it was
         bare = value.dim() == tick.machine.parameter_rank(memory, leaf)
         rows, g = (value[None], means[memory, leaf][None]) if bare else (value, means[memory, leaf])
         lanes = tuple(range(rows.shape[0]))

@@ -137,6 +137,32 @@ def test_a_learned_start_inside_an_optimizer() -> None:
     close(outs[0][0], column([-2, -8]))
 
 
+def test_a_nested_memory_with_heads() -> None:
+    """Each half of a gradient's columns has a memory of its own, with a start of its own."""
+    text = """
+    net one over x: [m] -> [m] {
+      param w: [m, m] = 1
+      return x @ w
+    }
+    optimizer halves(lr) over g: [n, m] {
+      memory b[2] = one
+      learn b : split(g, 2) -> 1 minimizing dot by gd(1) every update
+      return -lr * merge(b(split(g, 2)))
+    }
+    block Served over k: [2], v: [2] -> [2] {
+      memory M = matrix(2) from zeros
+      learn M : k -> v minimizing dot by halves(1 / 2) every token
+      return M(k)
+    }
+    """
+    #  g = -outer((1, 2), (-1, -3)) = [[1, 3], [2, 6]], column sums 3 and 9
+    #  b = 1 + 3 and 1 + 9;   u = -[[4, 30], [8, 60]] / 2
+    machine = interpreter(text, name="Served")
+    assert [tuple(p.shape) for p in machine.parameters.values()] == [(2, 1, 1)]
+    _, state = machine.run(inputs_of({"k": [[1, 2]], "v": [[-1, -3]]}))
+    close(machine.weights(state)["M.w"], [[-2, -15], [-4, -30]])
+
+
 TWO_PACES = """
 optimizer two_paces(lr) over g {
   state slow = 0

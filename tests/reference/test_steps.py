@@ -160,6 +160,34 @@ def test_tick_in_an_optimizer_counts_updates() -> None:
         close(machine.parameters["y.linear.w"], [[expected]])
 
 
+def test_a_state_that_is_the_weight_as_it_was() -> None:
+    """What an optimizer keeps of a weight does not move with it."""
+    machine = interpreter(
+        """
+        optimizer drift(lr) over g, w {
+          state before = 0
+          u = w - before - lr * g
+          before <- w
+          return u
+        }
+        model Line over x: [1], t: [1] -> [1] {
+          y = x |> linear(1)
+          loss = 0.5 * sum((y - t)^2)
+          learn * minimizing loss by drift(0.5) every step
+          return y
+        }
+        """
+    )
+    put(machine, y__linear__w=[[1]])
+    #  step   w      before   g      u = w - before - g / 2     w
+    #  0      1      0        1      1/2                        3/2
+    #  1      3/2    1        3/2    -1/4                       5/4
+    #  2      5/4    3/2      5/4    -7/8                       3/8
+    for expected in (F(3, 2), F(5, 4), F(3, 8)):
+        machine.step(pairs([1], [0]))
+        close(machine.parameters["y.linear.w"], [[expected]])
+
+
 def test_momentum_and_decay_of_steps() -> None:
     """The optimizer's state goes on from step to step."""
     machine = line("retaining decay(0.5) by momentum(0.5, 0.5) every step")
