@@ -233,7 +233,8 @@ def apply(
         if "start" in piece.frame[memory]:
             given["start"] = piece.frame[memory]["start"][leaf]
         place = rules.Place(memory, leaf, max(1, known.heads))
-        renewed = bool(known.reset_when or piece.renewed)
+        by_count = known.reset_every and not isinstance(piece.number, int)  # inside a rule: copy by copy
+        renewed = bool(known.reset_when or by_count or piece.renewed)
         new = rules.updated(piece, pair, place, given, streams, kept_rules, mask, renewed)
         news.setdefault(memory, {})[leaf] = choose(mask, new, old)
     for memory, weights in news.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -105,7 +106,10 @@ def start(piece: Piece, memory: Memory, leaf: str) -> Tensor:
 def drawn(piece: Piece, memory: Memory, leaf: Leaf) -> Tensor:
     """A leaf's drawn or learned start; inside a rule, that of each copy it serves."""
     shape = tuple(map(int, leaf.shape))
-    value = piece.machine.start_value(piece.parameters, f"{piece.path}{memory.id}.{leaf.name}", memory, leaf)
+    known = memory
+    if piece.path and memory.heads and memory.start == "learned":  # drawn for all copies that the rule serves
+        known = replace(memory, heads=memory.heads * piece.lanes)
+    value = piece.machine.start_value(piece.parameters, f"{piece.path}{memory.id}.{leaf.name}", known, leaf)
     rows = value.reshape(-1, *shape)
     own = max(1, memory.heads)
     if rows.shape[0] <= own:
