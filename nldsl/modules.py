@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 from nldsl.diagnostics import Diagnostic, Findings, nearest
@@ -13,7 +12,8 @@ from nldsl.instantiate.values import Builtin, Function, Namespace, Value
 from nldsl.primitives import INSPECTORS, PRIMITIVES
 from nldsl.spans import NOWHERE, Span
 from nldsl.syntax import tree
-from nldsl.syntax.parse import parse, read
+from nldsl.syntax.parse import read
+from nldsl.syntax.trees import parsed
 
 # Names that mean something of their own in every body.
 SPECIAL = ("self", "tick", "attention", *INSPECTORS)
@@ -74,12 +74,6 @@ def library() -> Path:
     return Path(places[0]) if places else Path(__file__).parent.parent / "stdlib"
 
 
-@lru_cache(maxsize=64)
-def _parsed(text: str, file: str) -> tuple[tree.Module, list[Diagnostic]]:
-    """Trees never change, so a text that is linked again, as the prelude is with every program, is parsed once."""
-    return parse(text, file)
-
-
 class Linker:
     """Loads modules, each once. `sources` keeps every text read, for showing diagnostics."""
 
@@ -94,11 +88,11 @@ class Linker:
     def file(self, path: Path, name: str = "") -> ModuleScope | None:
         text, problems = read(path)
         self.findings.extend(problems)
-        return None if problems else self.link(text, str(path), path, name)
+        return None if problems else self.link(text, str(path), path, name, keep=True)
 
-    def link(self, text: str, file: str, path: Path, name: str = "") -> ModuleScope | None:
+    def link(self, text: str, file: str, path: Path, name: str = "", keep: bool = False) -> ModuleScope | None:
         self.sources[file] = text
-        module, problems = _parsed(text, file)
+        module, problems = parsed(text, file, keep)
         self.findings.extend(problems)
         scope = ModuleScope(name or path.stem, file, text, module, linker=self)
         key = path.resolve()

@@ -47,7 +47,7 @@ def test_keywords_are_keywords_everywhere() -> None:
 
 def test_the_tables_are_kept_in_the_users_own_cache(fresh: Path) -> None:
     assert parse(EXAMPLES[0])[1] == []
-    (tables,) = fresh.rglob("*.tables")
+    (tables,) = fresh.rglob("tables-*")
     assert tables.parent.stat().st_mode & 0o077 == 0
     before = tables.stat().st_mtime_ns
     grammar.grammar.cache_clear()
@@ -64,7 +64,7 @@ def test_new_and_kept_tables_give_the_same_trees(fresh: Path) -> None:
 
 def test_broken_tables_are_made_anew(fresh: Path) -> None:
     grammar.grammar()
-    (tables,) = fresh.rglob("*.tables")
+    (tables,) = fresh.rglob("tables-*")
     tables.write_bytes(b"no pickle")
     grammar.grammar.cache_clear()
     assert parse(EXAMPLES[0])[1] == []
@@ -74,7 +74,7 @@ def test_a_cache_that_others_can_write_is_not_trusted(fresh: Path) -> None:
     (fresh / "nldsl").mkdir()
     (fresh / "nldsl").chmod(0o777)
     assert parse(EXAMPLES[0])[1] == []
-    assert not list(fresh.rglob("*.tables"))
+    assert not list(fresh.rglob("tables-*"))
 
 
 def test_no_cache_is_needed(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
