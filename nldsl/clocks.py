@@ -18,7 +18,10 @@ def order(period: Period) -> tuple[int, int]:
 
 
 def fastest(periods: Iterable[Period], otherwise: Period = NEVER) -> Period:
-    return min(periods, key=order, default=otherwise)
+    found = list(periods)
+    if all(p is found[0] for p in found):  # the most usual case
+        return found[0] if found else otherwise
+    return min(found, key=order)
 
 
 def periods(records: Iterable[Record], unit: str = "token") -> dict[str, Period]:
@@ -47,7 +50,8 @@ def with_clocks(body: Body, unit: str = "token") -> Body:
     """The body with the clock of every stream filled in, and that of the streams inside its objectives."""
     period = periods(body.records, unit)
     hold = held(body.records)
-    clocks: dict[str, Period] = {p.id: Period(1, unit) for p in body.inputs}
+    always = Period(1, unit)
+    clocks: dict[str, Period] = {p.id: always for p in body.inputs}
     records: list[Record] = []
     for record in body.records:
         if isinstance(record, Stream):

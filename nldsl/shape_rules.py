@@ -44,6 +44,9 @@ class NotAMatrix(ShapeError):
 
 
 def broadcast(*shapes: Shape) -> Shape:
+    differing = [s for s in shapes if s]
+    if all(s is differing[0] for s in differing):  # numbers aside, all of one shape
+        return differing[0] if differing else ()
     result: list[int] = []
     for axis in range(-max(map(len, shapes)), 0):
         sizes = [s[axis] for s in shapes if len(s) >= -axis]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from nldsl.diagnostics import Diagnostic
-from nldsl.graph import Body, Objective, Port, Record, Scalar, Shape, Stream, changed
-from nldsl.instantiate.values import POISON, Handle, Poison, Ref, is_number
+from nldsl.graph import Body, Objective, Port, Record, Scalar, Shape, Stream, changed, named
+from nldsl.instantiate.values import POISON, Handle, Poison, Ref
 from nldsl.primitives import PRIMITIVES
 from nldsl.shape_rules import Dim, ShapeError, show_shape
 from nldsl.spans import Span
@@ -87,12 +87,13 @@ class Builder:
             return ref
         if ref.id not in self.captured:
             local = self.port(f"in{len(self.captured)}", ref.shape, ref.heads, ref.dtype, ref.id)
-            self.captured[ref.id] = replace(local, lag=ref.lag)
+            self.captured[ref.id] = Ref(local.id, local.shape, local.heads, local.dtype, ref.lag, self)
         return self.captured[ref.id]
 
     def add(self, stream: Stream) -> Ref:
+        """Take in a new stream, which gets its id here."""
         self.budget.record(stream.span)
-        stream = changed(stream, id=f"%{len(self.index) + 1}")
+        stream = named(stream, f"%{len(self.index) + 1}")
         self.index[stream.id] = stream
         self.records.append(stream)
         return Ref(stream.id, stream.shape, stream.heads, stream.dtype, stream.lag, self)
@@ -109,14 +110,17 @@ class Builder:
     ) -> Ref | Scalar | Poison:
         """Apply a primitive; on numbers alone, compute it exactly. Errors are reported and give poison."""
         row = PRIMITIVES[op]
-        if any(isinstance(a, Poison) for a in args):
-            return POISON
+        refs: list[Any] = []
+        for arg in args:
+            if isinstance(arg, Poison):
+                return POISON
+            refs.append(self.capture(arg) if isinstance(arg, Ref) else arg)
         if not self._typed(op, args, span):
             return POISON
-        if row.fold is not None and args and all(is_number(a) for a in args):
+        given = [r for r in refs if isinstance(r, Ref)]
+        if row.fold is not None and args and not given:
             return self._fold(op, args, span, shown)
-        refs: list[Any] = [self.capture(a) if isinstance(a, Ref) else a for a in args]
-        heads = {r.heads for r in refs if isinstance(r, Ref) and r.heads}
+        heads = {r.heads for r in given if r.heads}
         if len(heads) > 1:
             self.report(
                 "NL303",
@@ -131,25 +135,23 @@ class Builder:
             if op in ("split", "merge"):
                 count, shape = self._heads(op, count, shapes[0], attrs)
             else:
-                shape = row.shape(*shapes, **{k: v for k, v in attrs.items() if not k.startswith("_")})
+                shape = row.shape(*shapes, **attrs)
         except ShapeError as error:
             hint = self._shape_hint(op, refs)
             message = str(error) if str(error).startswith("`") else f"{_shown(op, shown)}: {error}"
             self.report(error.code, message, span, hint=hint)
             return POISON
         dtype = self._dtype(row.dtype, refs)
-        lag = max((r.lag for r in refs if isinstance(r, Ref)), default=0)
-        named = tuple((k, v) for k, v in attrs.items() if not k.startswith("_"))
         return self.add(
             Stream(
                 "",
                 op,
                 tuple(r.id if isinstance(r, Ref) else r for r in refs),
-                named,
+                tuple(attrs.items()),
                 shape,
                 count,
                 dtype,
-                lag=lag,
+                lag=max([r.lag for r in given], default=0),
                 span=span,
             )
         )
@@ -169,7 +171,7 @@ class Builder:
         row = PRIMITIVES[op]
         for i, arg in enumerate(args):
             wanted = row.wants(i)
-            have = arg.dtype if isinstance(arg, Ref) else {bool: "bool", int: "int", Dim: "int"}.get(type(arg), "real")
+            have = arg.dtype if isinstance(arg, Ref) else _DTYPES.get(type(arg), "real")
             if wanted in ("any", have) or (wanted == "real" and have == "int"):
                 continue
             name = row.args[min(i, len(row.args) - 1)].rstrip("*")
@@ -185,17 +187,16 @@ class Builder:
     def _fold(self, op: str, args: tuple[Any, ...], span: Span, shown: object) -> Scalar | Poison:
         fold = PRIMITIVES[op].fold
         assert fold is not None
-        written = _shown(op, shown)
         try:
             value = fold(*args)
         except ZeroDivisionError:
-            return self.report("NL207", f"{written} divides by 0", span)
+            return self.report("NL207", f"{_shown(op, shown)} divides by 0", span)
         except OverflowError:
-            return self.report("NL207", f"{written} is too large a number", span)
+            return self.report("NL207", f"{_shown(op, shown)} is too large a number", span)
         except ValueError:
-            return self.report("NL207", f"{written} is no real number", span)
+            return self.report("NL207", f"{_shown(op, shown)} is no real number", span)
         if isinstance(value, complex):
-            return self.report("NL207", f"{written} is no real number", span)
+            return self.report("NL207", f"{_shown(op, shown)} is no real number", span)
         whole: Scalar = int(value) if isinstance(value, Fraction) and value.denominator == 1 else value
         return whole
 
@@ -221,6 +222,7 @@ class Builder:
         return Body(self.name, tuple(self.inputs), tuple(finished(self.records)), results, keys)
 
 
+_DTYPES = {bool: "bool", int: "int", Dim: "int"}  # of numbers; all others are real
 _KINDS = {"bool": "a truth value", "int": "an index", "real": "a number"}
 _CONVERSIONS = {
     "bool": "compare something: `x > 0`",
@@ -235,7 +237,7 @@ def finished(records: list[Any]) -> list[Record]:
         if isinstance(record, Handle):
             if record.leaves or record.form == "attention":
                 result.append(record.record())
-        elif isinstance(record, Stream | Objective):
+        elif isinstance(record, (Stream, Objective)):
             result.append(record)
     return result
 

@@ -30,25 +30,25 @@ from nldsl.syntax import tree
 
 def evaluate(expr: tree.Expr, scope: Scope) -> Value:
     match expr:
-        case tree.Number():
-            return expr.value
         case tree.Name():
             return _name(expr, scope)
-        case tree.List():
-            return [evaluate(item, scope) for item in expr.items]
-        case tree.Unary():
-            op = "neg" if expr.op == "-" else "not"
-            operand = operand_of(expr.operand, scope)
-            return scope.builder.emit(op, (operand,), expr.span, Written(expr))
+        case tree.Number():
+            return expr.value
         case tree.Binary():
             left, right = operand_of(expr.left, scope), operand_of(expr.right, scope)
             return scope.builder.emit(OPERATORS[expr.op], (left, right), expr.span, Written(expr))
-        case tree.Index():
-            return _index(expr, scope)
         case tree.Call():
             return apply.call(expr, scope)
         case tree.Pipe():
             return apply.pipe(expr, scope)
+        case tree.Unary():
+            op = "neg" if expr.op == "-" else "not"
+            operand = operand_of(expr.operand, scope)
+            return scope.builder.emit(op, (operand,), expr.span, Written(expr))
+        case tree.List():
+            return [evaluate(item, scope) for item in expr.items]
+        case tree.Index():
+            return _index(expr, scope)
 
 
 def _name(expr: tree.Name, scope: Scope) -> Value:
@@ -94,10 +94,10 @@ def operand_of(expr: tree.Expr, scope: Scope) -> Ref | Scalar | Poison:
 
 def as_operand(value: Value, scope: Scope, expr: tree.Expr) -> Ref | Scalar | Poison:
     """A stream or a number; a matrix memory's bare name and a state's name are their values."""
+    if isinstance(value, (Ref, Poison)) or is_number(value):
+        return value  # type: ignore[return-value]
     if isinstance(value, Handle):
         return reading.weight_of(value, scope, expr.span)
-    if isinstance(value, Ref | Poison) or is_number(value):
-        return value  # type: ignore[return-value]
     hints = {
         Function: "apply it: `x |> f`, or `f(x)`",
         Composition: "apply it to a stream",

@@ -126,7 +126,7 @@ Value = Scalar | Ref | Function | Composition | AttentionForm | Builtin | Namesp
 
 
 def is_number(value: object) -> bool:
-    return isinstance(value, int | float) or type(value) is Fraction
+    return isinstance(value, (int, float)) or type(value) is Fraction
 
 
 def describe(value: object) -> str:
