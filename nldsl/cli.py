@@ -5,7 +5,9 @@ Exit codes: 0 fine, 1 the program is wrong (or what it was asked for can't be ha
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import os
 import sys
 import traceback
@@ -81,6 +83,7 @@ def cli() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point: runs a command and exits with its code; never shows a traceback."""
+    atexit.register(gc.freeze)  # what is left when Python ends goes with it: no search for cycles in it
     for stream in (sys.stdout, sys.stderr):  # names of files may hold what a terminal can't show
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -88,6 +87,8 @@ class Findings:
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """`did you mean …?` for a misspelt name, or an empty string."""
+    import difflib  # only what is wrong needs it
+
     lowered = {c.lower(): c for c in candidates}
     close = difflib.get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
     return f"did you mean `{lowered[close[0]]}`?" if close else ""

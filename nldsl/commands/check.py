@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from nldsl.commands.common import WRONG, entered, rendered, set_option
+from nldsl.commands.common import WRONG, entered, rendered, set_option, uncollected
 
 EPILOG = """\b
 Examples:
@@ -48,6 +47,7 @@ class Checked:
 @click.option("--strict", is_flag=True, help="Warnings end with code 1 too.")
 @click.option("--length", type=click.IntRange(min=1), metavar="N", help="How many tokens a run will have.")
 @set_option
+@uncollected()
 def command(files: tuple[str, ...], as_json: bool, strict: bool, length: int | None, hyper: dict[str, Any]) -> None:
     """Say whether programs are right.
 
@@ -55,7 +55,6 @@ def command(files: tuple[str, ...], as_json: bool, strict: bool, length: int | N
     run. Of a file without `:Name` every model is checked; with --set its default program.
     """
     from nldsl.diagnostics import Diagnostic
-    from nldsl.render import as_document
 
     every: list[Diagnostic] = []
     programs: list[Checked] = []
@@ -71,6 +70,10 @@ def command(files: tuple[str, ...], as_json: bool, strict: bool, length: int | N
             if one.fine:
                 click.echo(str(one))
     if as_json:
+        import json
+
+        from nldsl.render import as_document
+
         document = as_document(every) | {"programs": [vars(one) for one in programs]}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     severities = {d.severity for d in every}

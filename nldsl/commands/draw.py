@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from nldsl.commands.common import Failure, load, set_option
+from nldsl.commands.common import Failure, load, set_option, uncollected
 
 FORMATS = (".svg", ".png", ".dot")
 
@@ -23,6 +23,7 @@ Examples:
 @click.argument("program")
 @click.option("-o", "--output", required=True, metavar="FILE", help="A .svg, .png or .dot file to write.")
 @set_option
+@uncollected()
 def command(program: str, output: str, hyper: dict[str, Any]) -> None:
     """Draw a program's levels.
 

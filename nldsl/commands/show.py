@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nldsl.commands.common import WRONG, Failure, load, rendered, set_option
+from nldsl.commands.common import WRONG, Failure, load, rendered, set_option, uncollected
 
 if TYPE_CHECKING:
     from nldsl.graph import LevelGraph
@@ -31,6 +31,7 @@ Examples:
 @click.option("--graph", "as_graph", is_flag=True, help="The level graph as text.")
 @click.option("--tree", is_flag=True, help="The syntax tree; the program need not be right.")
 @set_option
+@uncollected()
 def command(program: str, levels: bool, gradients: bool, as_graph: bool, tree: bool, hyper: dict[str, Any]) -> None:
     """Show what a program means.
 
