@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from nldsl.compiler import optimizers
 from nldsl.compiler import state as states
 from nldsl.compiler.runner import Runner, detached, planned
 from nldsl.compiler.starts import draw_all
@@ -115,6 +116,11 @@ class CompiledModule(Scope):
                 value.grad = mean if value.grad is None else value.grad + mean
         assert after is not None
         return shown.detach(), detached(after)
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """How the text says to train: one optimizer with a parameter group for each learn on the step clock, new and with
+        nothing gathered; none if there is no such learn. `backward` computes the gradients that it uses."""
+        return optimizers.optimizers(self.runner, dict(self.named_parameters()))
 
     def _by_place(
         self, streams: tuple[Any, ...], state: State | None, mask: Tensor | None

@@ -36,12 +36,12 @@ class StepLearner(torch.optim.Optimizer):
 
     `step()` adds every parameter's `.grad` to the window of its learn. A `.grad` of None counts as zero, so a rule with
     decay or momentum acts all the same; a parameter that requires no gradient is left alone. The last step of a window,
-    which is `every` steps long, turns the window's mean into an update by the learn's optimizer, and the update into new
-    weights by its retention.
+    `every` steps long, turns the window's mean into an update by the learn's optimizer, and the update into new weights
+    by its retention.
 
     Of a group, `lr` is a factor on the update, 1 at first: the rates stand in the text, and what a scheduler makes of
     `lr` scales what they give. `learn` is the learn's name, `every` the length of its window in steps, `steps` how many
-    it has seen. The state of a parameter is what its open window has gathered (`sum`) and what its rules keep (`rules`).
+    it has seen. `state[p]` has the `sum` of the open window, and what `optimizer` and `retention` keep, by path.
     """
 
     def __init__(self, runner: Runner, parameters: Mapping[str, Tensor]) -> None:
@@ -236,3 +236,8 @@ def uncast(loaded: Any, saved: Any) -> Any:
     if isinstance(saved, dict):
         return {n: uncast(loaded[n], v) for n, v in saved.items()}
     return loaded
+
+
+def optimizers(runner: Runner, parameters: Mapping[str, Tensor]) -> list[torch.optim.Optimizer]:
+    """One optimizer for all learns on the step clock, new and with nothing gathered; none if there is no such learn."""
+    return [StepLearner(runner, parameters)] if step_learns(runner.graph) else []

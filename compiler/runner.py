@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import torch
 from nldsl.compiler import attention, forms, segments, stages
-from nldsl.compiler.distribute import Loop, Shape, Stage, distribute, nodes_of
+from nldsl.compiler.distribute import Loop, Node, Shape, Stage, distribute, nodes_of
 from nldsl.compiler.lowerings import Lowering, lowering_of
 from nldsl.compiler.piece import Facts, Frame, Piece, clock_of
 from nldsl.compiler.starts import draw
+from nldsl.compiler.steps import Steps
 from torch import Tensor
 
 from nldsl.graph import Body, Leaf, LevelGraph, Memory, Objective, Stream
@@ -53,8 +53,10 @@ class Runner:
         self._constants: dict[str, Tensor] = {}
         self._lowerings: dict[int, Lowering | None] = {}
         self._gives: dict[int, tuple[str, ...]] = {}
+        self._owned: dict[int, tuple[str, ...]] = {}
+        self.shape = Shape.of(graph.tick, graph.bodies)
+        self.steps = Steps()
 
-    @cached_property
     def _wanted(self) -> frozenset[str]:
         """The values that are asked for after a tick."""
         names = {o.stream for o in self.graph.outs} | {self.graph.loss} | self.waited_for
@@ -70,14 +72,22 @@ class Runner:
             self._lowerings[id(loop)] = lowering_of(loop, self)
         return self._lowerings[id(loop)]
 
-    def gives(self, loop: Loop) -> tuple[str, ...]:
-        """The values of a loop that are asked for outside of it."""
-        found = self._gives.get(id(loop))
+    def gives(self, nodes: Sequence[Node]) -> tuple[str, ...]:
+        """The values of some records that are asked for by others."""
+        found = self._gives.get(id(nodes))
         if found is None:
-            inside = set(loop.nodes)
-            others = [n for n in nodes_of(self.graph.tick) if n not in inside]
-            asked = stages.used(others, Shape.of(self.graph.tick, self.bodies).taken) | self._wanted
-            found = self._gives[id(loop)] = tuple(sorted(stages.given(loop.nodes) & asked))
+            inside = {(r.id, part) for r, part in nodes}
+            others = [n for n in nodes_of(self.graph.tick) if (n[0].id, n[1]) not in inside]
+            asked = stages.used(others, self.shape.taken) | self._wanted()
+            found = self._gives[id(nodes)] = tuple(sorted(stages.given(nodes) & asked))
+        return found
+
+    def parameters_of(self, memories: Sequence[str], parameters: Mapping[str, Tensor]) -> tuple[str, ...]:
+        """The names of these memories' learned starts, and of what is inside their rules."""
+        found = self._owned.get(id(memories))
+        if found is None:
+            heads = tuple(f"{m}." for m in memories)
+            found = self._owned[id(memories)] = tuple(n for n in parameters if n.startswith(heads))
         return found
 
     # What a piece looks up

@@ -28,14 +28,11 @@ def _loop(piece: Piece, loop: Loop) -> None:
     lowering = piece.machine.lowering(loop)
     if lowering is not None and lowering.run(piece, loop):
         return
-    gives = piece.machine.gives(loop)
+    gives = piece.machine.gives(loop.nodes)
     collected: dict[str, list[tuple[Any, int]]] = {name: [] for name in gives}
     for begin, end in chunks(piece.number, piece.ticks, loop):
         part = part_of(piece, begin, end)
-        if loop.alone and (piece.number + end) % loop.length == 0:
-            part.run(loop.nodes)
-        else:
-            run(part, loop.stages)
+        piece.machine.steps.run(part, loop, loop.nodes, loop.alone and (piece.number + end) % loop.length == 0)
         piece.frame = part.frame
         for name in gives:
             if name in part.values:

@@ -22,14 +22,14 @@ class Traced:
     depend on the arguments' values."""
 
     def __init__(self) -> None:
-        self.graphs: dict[Hashable, fx.GraphModule] = {}
+        self.graphs: dict[Hashable, Callable[..., Any]] = {}
 
     def __call__(self, name: Hashable, function: Function, tensors: list[Tensor]) -> list[Tensor]:
         """function(tensors). name: functions of one name do the same."""
         key = (name, *((x.shape, x.stride(), x.dtype, x.device) for x in tensors))
         graph = self.graphs.get(key)
         if graph is None:
-            graph = self.graphs[key] = graph_of(function, tensors)
+            graph = self.graphs[key] = graph_of(function, tensors).forward
         return graph(*tensors)  # type: ignore[no-any-return]
 
 

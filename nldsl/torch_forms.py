@@ -6,8 +6,7 @@ of the shape.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import Any
 
 Shape = tuple[int, ...]
@@ -15,18 +14,18 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Call:
-    """What a torch form may know of its use: the ranks of its arguments, its attributes, its result's shape."""
+    """What a torch form may know of its use: the ranks of its arguments, its attributes, its result's shape. level:
+    whether all arguments have one rank, and line up as they are."""
 
     ranks: tuple[int, ...]
     attrs: dict[str, Any]
     shape: Shape
     dtype: Any = None
     device: Any = None
+    level: bool = field(init=False)
 
-    @cached_property
-    def level(self) -> bool:
-        """Whether all arguments have one rank, and line up as they are."""
-        return len(set(self.ranks)) < 2
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "level", len(set(self.ranks)) < 2)
 
 
 def align(call: Call, tensors: Sequence[Any]) -> list[Any]:
@@ -68,6 +67,8 @@ def axis(name: str) -> Callable[..., Any]:
 
 def sqrt(T: Any, x: Any) -> Any:
     """The square root, its derivative at 0 taken as 0: a weight that has had no gradient yet has no slope."""
+    if not T.is_grad_enabled():  # nor inside an inner gradient
+        return T.sqrt(x)
     positive = x > 0
     return T.where(positive, T.sqrt(T.where(positive, x, T.ones_like(x))), T.sqrt(x.detach()))
 
