@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,6 +59,14 @@ def test_a_kept_tree_is_the_parsed_one(text: str, fresh: Path, monkeypatch: pyte
     assert trees.parsed(text, "a.nl", True) == (made, problems) == (made, [])
     kept = again(text, "a.nl", monkeypatch)
     assert kept == made and repr(kept) == repr(made) and spans(kept) == spans(made)
+
+
+def test_the_next_process_loads_no_parser(fresh: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.nl").write_text(TEXT)
+    code = f"import sys, nldsl; nldsl.check({str(tmp_path / 'a.nl')!r}); sys.exit('lark' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    first, second = (subprocess.run([sys.executable, "-c", code], env=environment).returncode for _ in range(2))
+    assert (first, second) == (1, 0)
 
 
 def test_another_text_file_or_parser_is_parsed(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
