@@ -8,7 +8,9 @@ import math
 import os
 import re
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ def run(nldsl: Any, fine: Path, text: Path, tmp_path: Path) -> Any:
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines(True) if line[-1] == "\n"]
 
 
 def exact(folder: Path) -> list[dict[str, Any]]:
@@ -267,6 +269,24 @@ def test_a_checkpoint_that_was_altered(run: Any, nldsl: Any, tmp_path: Path) -> 
 
 
 # Stopping
+
+
+def test_a_process_that_is_killed_goes_on_as_if_it_were_not(
+    run: Any, nldsl: Any, fine: Path, text: Path, tmp_path: Path
+) -> None:
+    arguments = ["train", fine, "--data", text, "--out", tmp_path / "run", *TINY, "--steps", 400, "--save-every", 2]
+    process = subprocess.Popen([sys.executable, "-m", "nldsl.cli", *map(str, arguments)], stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    while b"step" not in process.stderr.readline().split(b" "):
+        assert process.poll() is None
+    time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    done = metrics(tmp_path / "run")[-1]["step"]
+    assert done < 400
+    assert nldsl("train", "--resume", "--out", tmp_path / "run", "--steps", done + 2).code == 0
+    run("whole", "--steps", done + 2)
+    assert exact(tmp_path / "run") == exact(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
