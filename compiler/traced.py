@@ -43,29 +43,25 @@ def graph_of(function: Function, tensors: list[Tensor]) -> fx.GraphModule:
 def shortened(graph: fx.Graph) -> None:
     """Fewer operations to the same end: no view of what has the shape already, and x + c * y in one pass."""
     for node in graph.nodes:
-        if node.target in (aten.view.default, aten.expand.default) and _of(node) == _of(node.args[0]):
+        if node.target in (aten.view.default, aten.expand.default) and _form(node) == _form(node.args[0]):
             node.replace_all_uses_with(node.args[0])
         elif node.target in (aten.add.Tensor, aten.sub.Tensor) and not node.kwargs:
-            _scaled(node)
+            x, y = node.args
+            if node.target is aten.add.Tensor and not _is_multiple(y, node):
+                x, y = y, x
+            if _is_multiple(y, node) and isinstance(x, fx.Node):
+                node.args, node.kwargs = (x, y.args[0]), {"alpha": y.args[1]}
     graph.eliminate_dead_code()
 
 
-def _scaled(node: fx.Node) -> None:
-    x, y = node.args
-    if not _is_multiple(y, node) and node.target is aten.add.Tensor:
-        x, y = y, x
-    if isinstance(x, fx.Node) and isinstance(y, fx.Node) and _is_multiple(y, node):
-        node.args, node.kwargs = (x, y.args[0]), {"alpha": y.args[1]}
-
-
-def _is_multiple(y: Any, of: fx.Node) -> bool:
-    """Whether y is a number times a tensor of the same type, and nobody else asks for it."""
-    if not isinstance(y, fx.Node) or y.target is not aten.mul.Tensor or len(y.users) > 1:
+def _is_multiple(y: Any, result: fx.Node) -> bool:
+    """Whether y is a number times a tensor of the result's type."""
+    if not isinstance(y, fx.Node) or y.target is not aten.mul.Tensor:
         return False
     x, number = y.args
-    return isinstance(x, fx.Node) and isinstance(number, int | float) and _of(x)[1] == _of(of)[1]
+    return isinstance(x, fx.Node) and isinstance(number, int | float) and _form(x)[1] == _form(result)[1]
 
 
-def _of(node: Any) -> tuple[Any, Any]:
+def _form(node: Any) -> tuple[Any, Any]:
     value = node.meta["val"] if "val" in node.meta else node.meta["tensor_meta"]
     return tuple(value.shape), value.dtype
