@@ -60,15 +60,11 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
 
 
-# What it is
-
-
 def test_a_group_for_each_learn_in_the_order_of_the_text() -> None:
     module = module_of(
         "learn B minimizing loss by adam(0.1) every 8 steps  learn * minimizing loss by gd(0.1) every step"
     )
     [optimizer] = module.optimizers()
-    assert isinstance(optimizer, torch.optim.Optimizer)
     groups = optimizer.param_groups
     assert [(g["learn"], g["every"], g["lr"]) for g in groups] == [("learn B", 8, 1.0), ("learn *", 1, 1.0)]
     assert [g["param_names"] for g in groups] == [["B.up", "B.down"], ["A.w"]]
