@@ -171,7 +171,7 @@ def attend(
     scale = memory.key_size**-0.5
     if not piece.second_order:
         answer = torch.nn.functional.scaled_dot_product_attention(
-            q, keys, values, attn_mask=visible, is_causal=visible is None and q.shape[2] > 1, scale=scale
+            q, keys, values, attn_mask=visible, is_causal=visible is None, scale=scale
         )
         return answer.transpose(1, 2)
     if visible is None:

@@ -14,7 +14,7 @@ from nldsl.compiler.state import State
 from torch import Tensor, nn
 
 from nldsl.graph import LevelGraph, Port
-from nldsl.graph_text import show_graph
+from nldsl.meaning import meaning
 from nldsl.parameters import learned_parameters
 
 
@@ -47,7 +47,7 @@ class CompiledModule(Scope):
         super().__init__()
         self.graph = graph
         self.runner = Runner(graph, planned(graph, chunks=only != "recurrence"), dtype, seed)
-        self.program = states.fingerprint(show_graph(graph))
+        self.program = states.fingerprint(meaning(graph))
         for name, value in draw_all(learned_parameters(graph).values(), seed, dtype).items():
             self.place(name.split("."), nn.Parameter(value.detach()))
 
@@ -223,6 +223,11 @@ class CompiledModule(Scope):
     @staticmethod
     def _out(port: Port, x: Tensor) -> Tensor:
         return x if port.heads else x[:, :, 0]
+
+    def compile(self, **options: Any) -> None:
+        """Compile the bodies of this program, each when it is first run: chunks with fixed shapes, what runs over all
+        ticks for any number of them. options: those of `torch.compile`, such as `backend`."""
+        self.runner.steps.compiled(lambda body, dynamic: torch.compile(body, fullgraph=True, dynamic=dynamic, **options))
 
     # What it is
 

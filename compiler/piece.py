@@ -86,7 +86,8 @@ class Piece:
     renewed: bool = False  # a rule whose memory may restart: it begins again where its counter is 0
     recorded: Mapping[str, Tensor] = field(default_factory=dict)
     shift: Any = None
-    second_order: bool = False
+    second_order: bool = False  # a gradient will be taken of a gradient
+    plain: bool = False  # inside a body that is traced or replayed as a whole
 
     @property
     def facts(self) -> Facts:

@@ -142,7 +142,7 @@ class Runner:
         return Piece(self, self.graph.tick, frame, values, parameters, batch, ticks, number, clock)
 
     def advance(self, piece: Piece) -> None:
-        stages.run(piece, self.plan)
+        stages.run(piece, self.plan, inside=False)
         for memory in piece.facts.memories.values():
             if memory.form == "attention" and memory.id in piece.frame:
                 piece.frame[memory.id] = attention.trimmed(piece, memory)

@@ -238,7 +238,7 @@ def _replayed(
             frame = opening if not frame else frame | {m: opening[m] for m in learned if m in opening}
             frame = shift.opened(frame, begin, runner.graph.objectives)
             piece = runner.piece(dict(frame), dict(segment["inputs"]), parameters, batch, length, begin)
-            piece.shift, piece.second_order = shift, True
+            piece.shift, piece.second_order, piece.plain = shift, True, True
             piece.recorded = segment.get("data", {})
             runner.advance(piece)
             frame = piece.frame

@@ -14,13 +14,15 @@ from torch import Tensor
 from nldsl.graph import Memory, Stream
 
 
-def run(piece: Piece, stages: Iterable[Stage]) -> None:
-    """Run these stages over a piece."""
+def run(piece: Piece, stages: Iterable[Stage], inside: bool = True) -> None:
+    """Run these stages over a piece. inside: whether they are the body of a loop."""
     for stage in stages:
-        if isinstance(stage, Together):
+        if not isinstance(stage, Together):
+            _loop(piece, stage)
+        elif inside:
             piece.run(stage.nodes)
         else:
-            _loop(piece, stage)
+            piece.machine.steps.together(piece, stage)
 
 
 def _loop(piece: Piece, loop: Loop) -> None:
@@ -57,7 +59,7 @@ def part_of(piece: Piece, begin: int, end: int) -> Piece:
     part.ticks, part.number = end - begin, piece.number + begin
     part.clock = piece.clock[:, begin:end]
     part.recorded = {n: cut(v, begin, end) for n, v in piece.recorded.items()}
-    part.shift, part.second_order = piece.shift, piece.second_order
+    part.shift, part.second_order, part.plain = piece.shift, piece.second_order, piece.plain
     return part
 
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
 from nldsl.compiler import stages
-from nldsl.compiler.distribute import Loop, Node, Stage
+from nldsl.compiler.distribute import Loop, Node, Stage, Together
 from nldsl.compiler.piece import Piece
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -33,13 +34,13 @@ class Needs:
 
 
 @dataclass
-class Body_:
-    """A body that was met: how often, and its graph once it has one."""
+class Step:
+    """A body that was met: how often, its graph once it has one, what is called, and the form of its results."""
 
     met: int = 0
     call: Callable[..., Any] | None = None
     graph: fx.GraphModule | None = None
-    spec: Any = None
+    form: Any = None
 
 
 def needs_of(nodes: Sequence[Node], machine: Any) -> Needs:
@@ -79,7 +80,7 @@ def _read(bodies: Sequence[Body], known: Mapping[str, Memory]) -> Iterator[str]:
                 yield from _read(known[record.memory].starts, known)
 
 
-def phase(nodes: Sequence[Node], number: int, ticks: int) -> tuple[Any, ...]:
+def phase(nodes: Sequence[Node], number: int) -> tuple[Any, ...]:
     """What the number of the first tick decides."""
     found: list[Any] = [number == 0]
     for record, _ in nodes:
@@ -92,86 +93,114 @@ def phase(nodes: Sequence[Node], number: int, ticks: int) -> tuple[Any, ...]:
                 found.append(number % record.hold_length)
         elif record.every > 1:
             found.append(number % record.every)
-    return (ticks, *found)
+    return tuple(found)
 
 
 class Steps:
     """All bodies of a program that were met. patience: how often one is run plainly before it is traced.
-    compiler: what a traced graph is handed to, None to run it as it is."""
+    compiler: what bodies are handed to, None to run them as they are."""
 
     def __init__(self, patience: int = 8) -> None:
         self.patience = patience
-        self.bodies: dict[Any, Body_] = {}
-        self.compiler: Callable[[fx.GraphModule], Callable[..., Any]] | None = None
+        self.bodies: dict[Any, Step] = {}
+        self.compiler: Callable[[Callable[..., Any], bool | None], Callable[..., Any]] | None = None
         self._needs: dict[int, Needs] = {}
+
+    def compiled(self, compiler: Callable[[Callable[..., Any], bool | None], Callable[..., Any]]) -> None:
+        """Hand all bodies to a compiler from now on: a function, and whether its shapes may change."""
+        self.compiler = compiler
+        self.bodies.clear()
 
     def run(self, piece: Piece, todo: Loop | Stage, nodes: Sequence[Node], alone: bool) -> None:
         """Run a body over a piece: a loop's stages, or its records one after the other."""
-        if piece.second_order or piece.recorded or torch.compiler.is_compiling():
+        if piece.plain or torch.compiler.is_compiling():
             body_of(piece, todo, nodes, alone)
             return
-        assert isinstance(piece.number, int)
-        needs = self._needs.get(id(todo))
-        if needs is None:
-            needs = self._needs[id(todo)] = needs_of(nodes, piece.machine)
-        given = {
-            "values": {n: piece.values[n] for n in needs.values if n in piece.values},
-            "frame": {n: piece.frame[n] for n in needs.frame if n in piece.frame},
-            "parameters": {
-                n: piece.parameters[n] for n in piece.machine.parameters_of(needs.memories, piece.parameters)
-            },
-            "clock": piece.clock,
-        }
-        tensors: list[Tensor] = []
-        spec = flattened(given, tensors)
+        needs, spec, tensors = self._asked(piece, todo, nodes)
         shapes = tuple((x.shape, x.dtype) for x in tensors)
-        key = (id(todo), alone, phase(nodes, piece.number, piece.ticks), spec, shapes, tensors[0].device)
-        body = self.bodies.setdefault(key, Body_())
+        key = (id(todo), alone, piece.ticks, phase(nodes, piece.number), spec, shapes, piece.clock.device)
+        body = self.bodies.setdefault(key, Step())
         body.met += 1
         if body.met <= self.patience and self.compiler is None:
             body_of(piece, todo, nodes, alone)
             return
         if body.call is None:
-            self._trace(body, piece, todo, nodes, alone, needs, spec, tensors)
-        assert body.call is not None
-        after = restored(body.spec, iter(body.call(*tensors)))
-        piece.frame = piece.frame | after["frame"]
-        for name in [n for n in needs.frame if n in piece.frame and n not in after["frame"]]:
-            del piece.frame[name]
-        for name, value in after["values"].items():
-            piece.values[name] = value
+            flat = self._function(piece, todo, nodes, alone, needs, spec, body)
+            body.graph = make_fx(flat)(*(x.detach() for x in tensors))
+            body.graph.graph.eliminate_dead_code()
+            body.graph.recompile()
+            body.call = body.graph if self.compiler is None else self.compiler(body.graph, False)
+        self._finish(piece, body, needs, body.call(*tensors))
 
-    def _trace(
-        self,
-        body: Body_,
-        piece: Piece,
-        todo: Loop | Stage,
-        nodes: Sequence[Node],
-        alone: bool,
-        needs: Needs,
-        spec: Any,
-        tensors: Sequence[Tensor],
-    ) -> None:
-        found: list[Any] = []
+    def together(self, piece: Piece, stage: Together) -> None:
+        """Run records over all ticks, compiled for any number of them."""
+        if self.compiler is None or piece.plain or torch.compiler.is_compiling():
+            piece.run(stage.nodes)
+            return
+        needs, spec, tensors = self._asked(piece, stage, stage.nodes)
+        body = self.bodies.setdefault((id(stage), phase(stage.nodes, piece.number), spec, piece.ticks == 1), Step())
+        body.met += 1
+        if body.call is None:  # the first time it is run as it is, and so is known what it gives
+            function = self._function(piece, stage, stage.nodes, False, needs, spec, body)
+            self._finish(piece, body, needs, function(*tensors))
+            body.call = self.compiler(function, None)
+            return
+        for x in tensors:
+            if x.dim() > 1 and x.shape[1] > 1:
+                torch._dynamo.maybe_mark_dynamic(x, 1)
+        self._finish(piece, body, needs, body.call(*tensors))
+
+    def _asked(self, piece: Piece, todo: Stage, nodes: Sequence[Node]) -> tuple[Needs, Any, list[Tensor]]:
+        """What a body needs, of which form, and its tensors."""
+        needs = self._needs.get(id(todo))
+        if needs is None:
+            needs = self._needs[id(todo)] = needs_of(nodes, piece.machine)
+        names = piece.machine.parameters_of(needs.memories, piece.parameters)
+        given = {
+            "values": {n: piece.values[n] for n in needs.values if n in piece.values},
+            "frame": {n: piece.frame[n] for n in needs.frame if n in piece.frame},
+            "parameters": {n: piece.parameters[n] for n in names},
+            "clock": piece.clock,
+        }
+        tensors: list[Tensor] = []
+        form = flattened(given, tensors)
+        return needs, form, [x.contiguous() for x in tensors]  # so that a traced view fits wherever a chunk lies
+
+    def _function(
+        self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool, needs: Needs, spec: Any, body: Step
+    ) -> Callable[..., list[Tensor]]:
+        """A body as a function of tensors. It leaves the form of its results with `body`."""
+        machine, tick, number, batch = piece.machine, piece.body, piece.number, piece.batch
 
         def flat(*given: Tensor) -> list[Tensor]:
             inputs = restored(spec, iter(given))
-            own = piece.within(piece.body, dict(inputs["values"]))
-            own.frame, own.parameters, own.clock = dict(inputs["frame"]), inputs["parameters"], inputs["clock"]
+            clock = inputs["clock"]
+            own = Piece(machine, tick, dict(inputs["frame"]), dict(inputs["values"]), inputs["parameters"], batch,
+                        clock.shape[1], number, clock)  # fmt: skip
+            own.plain = True
             body_of(own, todo, nodes, alone)
             after = {
                 "frame": {n: own.frame[n] for n in needs.frame if n in own.frame},
                 "values": {n: own.values[n] for n in needs.gives if n in own.values},
             }
             out: list[Tensor] = []
-            found[:] = [flattened(after, out)]
+            form = flattened(after, out)
+            if not torch.compiler.is_compiling():
+                body.form = form
             return out
 
-        graph = make_fx(flat)(*(x.detach() for x in tensors))
-        graph.graph.eliminate_dead_code()
-        graph.recompile()
-        body.graph, body.spec = graph, found[0]
-        body.call = graph if self.compiler is None else self.compiler(graph)
+        # A code object of its own: torch keeps what it compiled with the code, and only so much of it.
+        code = flat.__code__.replace(co_name=f"body_{len(self.bodies)}")
+        return FunctionType(code, flat.__globals__, code.co_name, None, flat.__closure__)
+
+    @staticmethod
+    def _finish(piece: Piece, body: Step, needs: Needs, results: Sequence[Tensor]) -> None:
+        """Bring a piece up to date with what a body gave."""
+        after = restored(body.form, iter(results))
+        gone = [n for n in needs.frame if n in piece.frame and n not in after["frame"]]
+        piece.frame = {n: v for n, v in (piece.frame | after["frame"]).items() if n not in gone}
+        for name, value in after["values"].items():
+            piece.values[name] = value
 
 
 def body_of(piece: Piece, todo: Loop | Stage, nodes: Sequence[Node], alone: bool) -> None:
