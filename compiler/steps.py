@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from nldsl.compiler import stages
 from nldsl.compiler.distribute import Loop, Node, Stage, Together
+from nldsl.compiler.masks import LEAD
 from nldsl.compiler.piece import Piece
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from nldsl.graph import Body, Memory, Objective, Stream
@@ -146,7 +147,7 @@ class Steps:
             body.call = self.compiler(function, None)
             return
         for x in tensors:
-            if x.dim() > 1 and x.shape[1] > 1:
+            if x.dim() >= LEAD and x.shape[1] == piece.ticks > 1 and not isinstance(x, nn.Parameter):
                 torch._dynamo.maybe_mark_dynamic(x, 1)
         self._finish(piece, body, needs, body.call(*tensors))
 
