@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from nldsl.compiler import optimizers
 from nldsl.compiler import state as states
-from nldsl.compiler.runner import Runner, detached, planned
+from nldsl.compiler.plan import planned
+from nldsl.compiler.runner import Runner, detached
 from nldsl.compiler.starts import draw_all
 from nldsl.compiler.state import State
 from torch import Tensor, nn
@@ -46,7 +47,8 @@ class CompiledModule(Scope):
     ) -> None:
         super().__init__()
         self.graph = graph
-        self.runner = Runner(graph, planned(graph, chunks=only != "recurrence"), dtype, seed)
+        self.plan = planned(graph, only)
+        self.runner = Runner(graph, self.plan.stages, dtype, seed)
         self.program = states.fingerprint(meaning(graph))
         for name, value in draw_all(learned_parameters(graph).values(), seed, dtype).items():
             self.place(name.split("."), nn.Parameter(value.detach()))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from nldsl.compiler import attention, forms, segments, stages
-from nldsl.compiler.distribute import Loop, Node, Shape, Stage, distribute, nodes_of
+from nldsl.compiler.distribute import Loop, Node, Shape, Stage, nodes_of
 from nldsl.compiler.lowerings import Lowering, lowering_of
 from nldsl.compiler.piece import Facts, Frame, Piece, clock_of
 from nldsl.compiler.starts import draw
@@ -287,9 +287,3 @@ def detached(state: Any) -> Any:
     if isinstance(state, list):
         return [detached(v) for v in state]
     return state
-
-
-def planned(graph: LevelGraph, chunks: bool = True) -> tuple[Stage, ...]:
-    """The stages of a program's tick."""
-    nodes = nodes_of(graph.tick)
-    return distribute(nodes, Shape.of(graph.tick, graph.bodies), chunks=chunks)

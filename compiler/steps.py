@@ -36,12 +36,13 @@ class Needs:
 
 @dataclass
 class Step:
-    """A body that was met: how often, its graph once it has one, what is called, and the form of its results."""
+    """A body that was met: how often, what is called, its graph once it is traced, the form of its results."""
 
     met: int = 0
     call: Callable[..., Any] | None = None
     graph: fx.GraphModule | None = None
     form: Any = None
+    title: str = ""
 
 
 def needs_of(nodes: Sequence[Node], machine: Any) -> Needs:
@@ -99,10 +100,11 @@ def phase(nodes: Sequence[Node], number: int) -> tuple[Any, ...]:
 
 class Steps:
     """All bodies of a program that were met. patience: how often one is run plainly before it is traced.
+    everything: whether what runs over all ticks is traced too.
     compiler: what bodies are handed to, None to run them as they are."""
 
     def __init__(self, patience: int = 8) -> None:
-        self.patience = patience
+        self.patience, self.everything = patience, False
         self.bodies: dict[Any, Step] = {}
         self.compiler: Callable[[Callable[..., Any], bool | None], Callable[..., Any]] | None = None
         self._needs: dict[int, Needs] = {}
@@ -127,6 +129,7 @@ class Steps:
             return
         if body.call is None:
             flat = self._function(piece, todo, nodes, alone, needs, spec, body)
+            body.title = title(todo, alone, piece)
             body.graph = make_fx(flat)(*(x.detach() for x in tensors))
             body.graph.graph.eliminate_dead_code()
             body.graph.recompile()
@@ -135,6 +138,9 @@ class Steps:
 
     def together(self, piece: Piece, stage: Together) -> None:
         """Run records over all ticks, compiled for any number of them."""
+        if self.everything and not piece.plain:
+            self.run(piece, stage, stage.nodes, False)
+            return
         if self.compiler is None or piece.plain or torch.compiler.is_compiling():
             piece.run(stage.nodes)
             return
@@ -202,6 +208,14 @@ class Steps:
         piece.frame = {n: v for n, v in (piece.frame | after["frame"]).items() if n not in gone}
         for name, value in after["values"].items():
             piece.values[name] = value
+
+
+def title(todo: Stage, alone: bool, piece: Piece) -> str:
+    """What a body is, in a few words."""
+    ticks = f"{piece.ticks} tick{'s' if piece.ticks > 1 else ''} from {piece.number} on"
+    if isinstance(todo, Together):
+        return f"{len(todo.nodes)} records over {ticks}"
+    return f"{', '.join(todo.memories) or 'attention'}, {ticks}{', record by record' if alone else ''}"
 
 
 def body_of(piece: Piece, todo: Loop | Stage, nodes: Sequence[Node], alone: bool) -> None:

@@ -1,4 +1,4 @@
-"""`nldsl show`: a program as its levels, its gradients, its graph or its syntax tree."""
+"""`nldsl show`: a program as its levels, its gradients, its graph, its syntax tree, its plan or its code."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ Examples:
   nldsl show hope.nl:CMS --graph --set dim=8
                                              every record of the level graph, as text that reads back
   nldsl show hope.nl --tree                  the syntax tree, with lines and columns
+  nldsl show hope.nl --plan                  how each memory is run, and why not faster
+  nldsl show hope.nl:CMS --code --set dim=8  the FX code of every body that is run
 """
 
 
@@ -30,18 +32,31 @@ Examples:
 @click.option("--gradients", is_flag=True, help="What each parameter learns from, and through which writes.")
 @click.option("--graph", "as_graph", is_flag=True, help="The level graph as text.")
 @click.option("--tree", is_flag=True, help="The syntax tree; the program need not be right.")
+@click.option("--plan", is_flag=True, help="How each memory is run, and why not faster. Imports torch.")
+@click.option("--code", is_flag=True, help="The FX code of the compiled bodies. Imports torch.")
+@click.option("--only", type=click.Choice(["recurrence"]), help="For --plan and --code: one tick after the other.")
 @set_option
 @uncollected()
-def command(program: str, levels: bool, gradients: bool, as_graph: bool, tree: bool, hyper: dict[str, Any]) -> None:
+def command(
+    program: str,
+    levels: bool,
+    gradients: bool,
+    as_graph: bool,
+    tree: bool,
+    plan: bool,
+    code: bool,
+    only: str | None,
+    hyper: dict[str, Any],
+) -> None:
     """Show what a program means.
 
     The level table says for each level, fastest first: its period, its memories, their learned numbers, the numbers
     kept per sequence, the levels that feed it, the other levels it reads, and how far back its gradient reaches.
     """
     parts = [_tree(program)] if tree else []
-    if levels or gradients or as_graph or not tree:
+    if levels or gradients or as_graph or plan or code or not tree:
         graph = load(program, hyper)
-        if levels or not (gradients or as_graph or tree):
+        if levels or not (gradients or as_graph or tree or plan or code):
             from nldsl.level_table import level_table
 
             parts.append(str(level_table(graph)))
@@ -51,6 +66,14 @@ def command(program: str, levels: bool, gradients: bool, as_graph: bool, tree: b
             from nldsl.graph_text import show_graph
 
             parts.append(show_graph(graph).rstrip("\n"))
+        if plan:
+            from nldsl.compiler.plan import planned
+
+            parts.append(str(planned(graph, only or "")))
+        if code:
+            from nldsl.compiler.code import code as fx_code
+
+            parts.append(fx_code(graph, only or ""))
     click.echo("\n\n".join(parts))
 
 
