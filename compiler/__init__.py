@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nldsl.compiler.module import CompiledModule
+
     from nldsl.graph import LevelGraph
 
 

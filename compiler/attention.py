@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from nldsl.compiler import memories
-
 from torch import Tensor
 
 from nldsl.graph import Memory, Objective, Stream
@@ -156,18 +155,16 @@ def _visible(piece: Piece, stream: Stream, memory: Memory, kept: dict[str, Any])
         current = now // length if length else torch.zeros_like(now)
     since, rank, epoch = (x.transpose(1, 2)[:, :, None] for x in (since, rank, epoch))
     at, current = now.transpose(1, 2)[..., None], current.transpose(1, 2)[..., None]
-    seen = (since < at if stream.id in piece.facts.above else since <= at) & (epoch == current)
+    seen: Tensor = (since < at if stream.id in piece.facts.above else since <= at) & (epoch == current)
     if not memory.window or not count:
         return seen
     newest = torch.where(seen, rank, rank.min() - 1).amax(-1, keepdim=True)
-    return seen & (rank > newest - memory.window)
+    return seen.logical_and(rank > newest - memory.window)
 
 
-def attend(
-    piece: Piece, memory: Memory, q: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None
-) -> Tensor:
-    """Softmax attention, [batch, ticks, heads, value_size]. Where a gradient is taken of a gradient, torch's fused forms
-    have none, and it is written out."""
+def attend(piece: Piece, memory: Memory, q: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None) -> Tensor:
+    """Softmax attention, [batch, ticks, heads, value_size]. Where a gradient is taken of a gradient, torch's fused
+    forms have none, and it is written out."""
     scale = memory.key_size**-0.5
     if not piece.second_order:
         answer = torch.nn.functional.scaled_dot_product_attention(
@@ -179,5 +176,3 @@ def attend(
         visible = torch.ones(count, count, dtype=torch.bool, device=q.device).tril()
     scores = (q @ keys.mT * scale).masked_fill(~visible, -torch.inf)
     return (torch.softmax(scores, dim=-1) @ values).transpose(1, 2)
-
-

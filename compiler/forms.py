@@ -1,4 +1,4 @@
-"""Torch forms of the primitives that gain from knowing the leading axes; all others are as the table of primitives says.
+"""Torch forms of the primitives that gain from knowing the leading axes; all others are as their table says.
 
 The forms of the table broadcast: a weight that all ticks share would be copied for each. Here it is used once.
 """
@@ -95,7 +95,7 @@ def ones(call: Call) -> Tensor:
 
 
 def concat(call: Call, *xs: Tensor) -> Tensor:
-    lead = torch.broadcast_shapes(*(x.shape[:-1] for x in xs))
+    lead = torch.broadcast_shapes(*(x.shape[:-1] for x in xs))  # type: ignore[no-untyped-call]
     return torch.cat([x.expand(*lead, x.shape[-1]) for x in xs], dim=-1)
 
 

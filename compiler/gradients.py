@@ -112,7 +112,7 @@ def evaluate(
     apart: set[str],
     ticks: int,
 ) -> dict[str, Any]:
-    """An objective's body. `self` reads the variables; for a matrix set apart the variable is a shift of its product."""
+    """An objective's body. `self` reads the variables; that of a matrix set apart is a shift of its product."""
     inner = piece.within(body, dict(inputs))
     inner.ticks = ticks
     if ticks != piece.ticks:
@@ -129,10 +129,10 @@ def evaluate(
             inner.values[record.id] = memories.anchored(piece, learn, record.memory, record.leaf)
         elif record.op == "weight":
             inner.values[record.id] = memories.weight(piece, record.memory, record.leaf, record.mode)
-        elif record.op == "matmul" and record.args[1] in shifted:
+        elif record.op == "matmul" and str(record.args[1]) in shifted:
             args = [inner.values[a] for a in record.args if isinstance(a, str)]
             product = forms.apply(record, args, inner.facts.calls[record.id])
-            inner.values[record.id] = product + own[shifted[record.args[1]]]
+            inner.values[record.id] = product + own[shifted[str(record.args[1])]]
         else:
             inner.values[record.id] = inner.stream(record)
     return inner.values

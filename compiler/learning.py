@@ -87,7 +87,9 @@ def gather(piece: Piece, record: Objective) -> None:
         return
     each = tickwise(record)
     apart = each and piece.ticks > 1
-    found = weighed(piece, record, gradients.captured(piece, record), piece.ticks, None, each or piece.ticks == 1, apart)
+    found = weighed(
+        piece, record, gradients.captured(piece, record), piece.ticks, None, each or piece.ticks == 1, apart
+    )
     piece.values[f"gradient {record.id}"] = {
         "whole": found.whole, "x": {n: f[0] for n, f in found.factors.items()},
         "d": {n: f[1] for n, f in found.factors.items()}, "keys": found.keys,
@@ -127,8 +129,8 @@ def weighed(
         i = next(i for i, m in enumerate(record.memories) if name.startswith(f"{m}."))
         if weights:
             g = g * onto(weights[i], g.dim())
-        mask = masks[record.memories[i]]
-        g = g if mask is True or each else torch.where(spread(mask, g.dim()), g, torch.zeros_like(g))
+        mask: Any = masks[record.memories[i]]
+        g = g if mask is True or each else choose(mask, g, torch.zeros_like(g))
         whole[name] = g if each else g.sum(1, keepdim=True)
     return Gradient(whole, {}, found.keys)
 

@@ -1,6 +1,6 @@
 """Which copies of a memory something holds for: all, none, or a tensor that says so for each.
 
-Every tensor of the compiler has three leading axes, [batch, time, heads], each 1 where all are alike, before the axes of
+Every tensor of the compiler has three leading axes, [batch, time, heads], each 1 where all are alike, before those of
 its shape. A mask is True, False or a bool tensor of just these three, so that what is known beforehand costs nothing.
 """
 

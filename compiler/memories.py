@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def open_memory(piece: Piece, memory: Memory) -> Mask:
-    """The memory's tick begins: it restarts where its reset says so, and its learns take the states they hold. Gives the
-    copies that restarted."""
+    """The memory's tick begins: it restarts where its reset says so, and its learns take the states they hold. Gives
+    the copies that restarted."""
     if memory.id not in piece.facts.running:
         return False
     restarts = _restarts(piece, memory)
@@ -167,5 +167,3 @@ def assign(piece: Piece, stream: Stream, value: Any) -> None:
     new = new.reshape(*new.shape[:LEAD], *(1,) * (old.dim() - new.dim()), *new.shape[LEAD:])
     written = choose(due, new.expand(old.shape), old)
     piece.frame[stream.memory] = kept | {"weights": kept["weights"] | {stream.leaf: written}}
-
-

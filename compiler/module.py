@@ -37,14 +37,12 @@ class Scope(nn.Module):
 class CompiledModule(Scope):
     """A model, `module(ids) -> (logits, state)`, or a block, `module(x) -> (y, state)`.
 
-    Inputs are [batch, ticks, (heads,) *shape]; so are outputs. `state` goes on where a call ended (what is handed in is
-    data: no gradient goes back into it). `mask` [batch, ticks] is False where a row has no token: nothing happens there,
+    Inputs are [batch, ticks, (heads,) *shape]; so are outputs. `state` goes on where a call ended (what is handed in
+    is data: no gradient goes back into it). `mask` [batch, ticks] is False where a row has no token: nothing happens there,
     and its outputs are 0. Raises ValueError for inputs or states that do not fit.
     """
 
-    def __init__(
-        self, graph: LevelGraph, *, seed: int = 0, dtype: torch.dtype = torch.float32, only: str = ""
-    ) -> None:
+    def __init__(self, graph: LevelGraph, *, seed: int = 0, dtype: torch.dtype = torch.float32, only: str = "") -> None:
         super().__init__()
         self.graph = graph
         self.plan = planned(graph, only)
@@ -52,6 +50,9 @@ class CompiledModule(Scope):
         self.program = states.fingerprint(meaning(graph))
         for name, value in draw_all(learned_parameters(graph).values(), seed, dtype).items():
             self.place(name.split("."), nn.Parameter(value.detach()))
+        self.register_buffer(
+            "_place", torch.empty(0, dtype=dtype), persistent=False
+        )  # moves where there is no parameter
 
     # Running
 
@@ -90,11 +91,12 @@ class CompiledModule(Scope):
     def backward(
         self, *streams: Tensor, state: State | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """One training step's gradients: adds to the `.grad` of each parameter what its learn on the step clock asks for.
-        Gives the mean loss and the state after, both as data."""
+        """One training step's gradients: adds to the `.grad` of each parameter what its learn on the step clock asks
+        for. Gives the mean loss and the state after, both as data."""
         streams, state, mask = self._by_place(streams, state, mask)
         learns = [o for o in self.graph.objectives if o.every.unit == "step"]
-        shown, after, local = torch.zeros((), dtype=self.runner.dtype, device=self.device), state, {}
+        shown, after = torch.zeros((), dtype=self.dtype, device=self.device), state
+        local: dict[str, dict[str, Tensor]] = {}
         named = dict(self.named_parameters())
         for through in dict.fromkeys(o.through for o in learns if o.kind == "loss") or {0: None}:
             _, losses, known, after, local = self._run(streams, state, mask, through)
@@ -108,7 +110,7 @@ class CompiledModule(Scope):
                 for m, leaf, _ in o.optimizer.bodies
             ]
             if wanted and shown.requires_grad:
-                shown.backward(inputs=[p for p in wanted if p.requires_grad])
+                torch.autograd.backward(shown, inputs=[p for p in wanted if p.requires_grad])
         rows, ticks = streams[0].shape[:2]
         count = int(mask.sum()) if mask is not None else rows * ticks
         for learn in learns:
@@ -120,8 +122,8 @@ class CompiledModule(Scope):
         return shown.detach(), detached(after)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """How the text says to train: one optimizer with a parameter group for each learn on the step clock, new and with
-        nothing gathered; none if there is no such learn. `backward` computes the gradients that it uses."""
+        """How the text says to train: one optimizer with a parameter group for each learn on the step clock, new and
+        with nothing gathered; none if there is no such learn. `backward` computes the gradients that it uses."""
         return optimizers.optimizers(self.runner, dict(self.named_parameters()))
 
     def _by_place(
@@ -142,7 +144,7 @@ class CompiledModule(Scope):
         self, streams: tuple[Tensor, ...], state: State | None, mask: Tensor | None, truncate: int = 0
     ) -> tuple[list[Tensor], Tensor, Tensor, State, dict[str, dict[str, Tensor]]]:
         named = dict(self.named_parameters())
-        self.runner.moved(self.device, self.runner.dtype)
+        self.runner.moved(self.device, self.dtype)
         inputs = {p.id: self._input(p, x) for p, x in zip(self.graph.tick.inputs, streams, strict=True)}
         batch, ticks = streams[0].shape[:2]
         if any(x.shape[:2] != (batch, ticks) for x in streams):
@@ -157,8 +159,12 @@ class CompiledModule(Scope):
             ran = self.runner.run(inputs, states.kept(part), int(part["tick"]), named, truncate)
             known = (torch.arange(ticks, device=self.device) >= ran.known).expand(batch, ticks)
             after = state | {"parts": [states.part_after(part, ticks, ran.state)]}
-            return [self._out(p, x) for p, x in zip(self.graph.outs, ran.outs, strict=True)], ran.losses, known, after, (
-                ran.local
+            return (
+                [self._out(p, x) for p, x in zip(self.graph.outs, ran.outs, strict=True)],
+                ran.losses,
+                known,
+                after,
+                (ran.local),
             )
         if mask is None:
             mask = torch.ones(batch, ticks, dtype=torch.bool, device=self.device)
@@ -229,13 +235,24 @@ class CompiledModule(Scope):
     def compile(self, **options: Any) -> None:
         """Compile the bodies of this program, each when it is first run: chunks with fixed shapes, what runs over all
         ticks for any number of them. options: those of `torch.compile`, such as `backend`."""
-        self.runner.steps.compiled(lambda body, dynamic: torch.compile(body, fullgraph=True, dynamic=dynamic, **options))
+        self.runner.steps.compiled(
+            lambda body, dynamic: torch.compile(body, fullgraph=True, dynamic=dynamic, **options)
+        )
 
     # What it is
 
     @property
     def device(self) -> torch.device:
-        return next((p.device for p in self.parameters()), self.runner.device)
+        return self._example.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the parameters, and so of all numbers."""
+        return self._example.dtype
+
+    @property
+    def _example(self) -> Tensor:
+        return next((*self.parameters(), *self.buffers()))
 
     @property
     def levels(self) -> Any:

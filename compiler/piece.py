@@ -67,9 +67,9 @@ class Facts:
 class Piece:
     """Some ticks of a body under way.
 
-    number: of the first tick; known beforehand, or for a rule [batch, 1, heads]. parameters: the learned starts by name.
+    number: of the first tick; known beforehand, or in a rule [batch, 1, heads]. parameters: the learned starts by name.
     path, lanes: whose rule this body is, and how many copies it serves (they are part of the batch).
-    recorded: values of `data(…)` to be used again. shift: what is added to a memory's weights when it opens in a replay.
+    recorded: values of `data(…)` to be used again. shift: what a replay adds to a memory's weights when it opens.
     """
 
     machine: Any

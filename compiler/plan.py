@@ -8,6 +8,7 @@ from typing import Any
 
 from nldsl.compiler.distribute import Loop, Shape, Stage, Together, distribute, nodes_of
 from nldsl.compiler.lowerings import LOWERINGS
+
 from nldsl.graph import LevelGraph, Memory, Objective, Stream
 
 

@@ -47,7 +47,7 @@ class Runner:
         self.waited_for = frozenset(
             a for s in self.late_streams for a in s.args if isinstance(a, str) and s.op != "next"
         ) - {s.id for s in self.late_streams} - ports  # fmt: skip
-        self.late_ports = frozenset(a for s in self.late_streams if s.op != "next" for a in s.args if a in ports)
+        self.late_ports = frozenset(str(a) for s in self.late_streams if s.op != "next" for a in s.args if a in ports)
         self._facts: dict[int, Facts] = {}
         self._starts: dict[int, frozenset[str]] = {}
         self._constants: dict[str, Tensor] = {}
@@ -126,6 +126,8 @@ class Runner:
         if device != self.device or dtype != self.dtype:
             self.device, self.dtype = device, dtype
             self._facts.clear()
+            self._constants.clear()
+            self.steps.bodies.clear()
 
     # Running
 
@@ -155,7 +157,7 @@ class Runner:
         frame: Frame = state.get("frame", {})
         open_segments: list[segments.Segment] = state.get("segments", [])
         names = [o.stream for o in self.graph.outs]
-        kept = set(names) | self.waited_for | {self.graph.loss} | self.late_ports
+        kept: set[str] = set(names) | self.waited_for | {self.graph.loss} | self.late_ports
         parts: dict[str, list[tuple[Any, int]]] = {}
         local: dict[str, dict[str, Tensor]] = {}
         begin = 0
@@ -206,7 +208,9 @@ class Runner:
             before = notes.get(learn.id, {})
             said = {n: _joined(before[n], v) if n in before else v for n, v in said.items()}
             rates = {n: x[:, -1:] for n, x in piece.values[f"rates {learn.id}"].items()}
-            notes[learn.id] = said | ({"rates": {n: _full(x, piece.batch, 1) for n, x in rates.items()}} if rates else {})
+            notes[learn.id] = said | (
+                {"rates": {n: _full(x, piece.batch, 1) for n, x in rates.items()}} if rates else {}
+            )
         more = segment | {
             "inputs": _joined(segment["inputs"], dict(now)) if "inputs" in segment else dict(now),
             "notes": notes,
@@ -237,7 +241,9 @@ class Runner:
     def _loss_of(self, values: dict[str, Any], ahead: Inputs, batch: int, ticks: int) -> Tensor:
         calls = self.facts(self.graph.tick).calls
         for stream in self.late_streams:
-            values[stream.id] = ahead[str(stream.args[0])] if stream.op == "next" else self._apply(stream, values, calls)
+            values[stream.id] = (
+                ahead[str(stream.args[0])] if stream.op == "next" else self._apply(stream, values, calls)
+            )
         return _full(values[self.graph.loss], batch, ticks)[:, :, 0]
 
     @staticmethod

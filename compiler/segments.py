@@ -48,7 +48,7 @@ def opened(before: Sequence[Segment], frame: Frame, graph: LevelGraph) -> list[S
 
 @dataclass(frozen=True)
 class Shift:
-    """What a replay adds to the weights of the memories that learn. last: the tick at which each copy last restarted."""
+    """What a replay adds to the weights of the memories that learn. last: the tick of each copy's last restart."""
 
     deltas: Mapping[str, Mapping[str, Tensor]]
     last: Mapping[str, int | Tensor]
@@ -127,9 +127,7 @@ def _batch(segments: Sequence[Segment]) -> int:
     return int(next(iter(segments[-1]["inputs"].values())).shape[0])
 
 
-def _last_restarts(
-    runner: Runner, frame: Frame, segments: Sequence[Segment], number: int
-) -> dict[str, int | Tensor]:
+def _last_restarts(runner: Runner, frame: Frame, segments: Sequence[Segment], number: int) -> dict[str, int | Tensor]:
     """The tick at which each learning memory last restarted, or -1, within the segments that are kept."""
     length = runner.segment
     first = number - length * len(segments)
@@ -255,5 +253,3 @@ def _replayed(
         variables.append(torch.zeros(*lead, *map(int, shape), dtype=runner.dtype, device=runner.device))
     found = torch.func.grad(loss)(tuple(variables))
     return {f"{m}.{leaf}": g for (m, leaf), g in zip(names, found, strict=True)}
-
-

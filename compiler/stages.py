@@ -145,5 +145,3 @@ def used(nodes: Iterable[Node], taken: Mapping[str, frozenset[str]]) -> frozense
             if record.kind == "pairs":
                 found |= {f"epoch {record.memories[0]}", f"begun {record.memories[0]}"}
     return frozenset(found)
-
-

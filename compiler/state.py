@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -77,5 +78,5 @@ def pieces(part: Part, mask: Tensor) -> Iterator[tuple[int, int, Tensor]]:
     ticks = mask.shape[1]
     changes = (mask[:, 1:] != mask[:, :-1]).any(0).nonzero().flatten().tolist()
     cuts = [0, *(t + 1 for t in changes), ticks]
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in pairwise(cuts):
         yield begin, end, mask[:, begin]

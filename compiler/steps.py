@@ -82,8 +82,10 @@ def _read(bodies: Sequence[Body], known: Mapping[str, Memory]) -> Iterator[str]:
                 yield from _read(known[record.memory].starts, known)
 
 
-def phase(nodes: Sequence[Node], number: int) -> tuple[Any, ...]:
-    """What the number of the first tick decides."""
+def phase(nodes: Sequence[Node], piece: Piece) -> tuple[Any, ...]:
+    """What the number of a piece's first tick decides."""
+    number = piece.number
+    assert isinstance(number, int)
     found: list[Any] = [number == 0]
     for record, _ in nodes:
         if isinstance(record, Memory):
@@ -114,14 +116,14 @@ class Steps:
         self.compiler = compiler
         self.bodies.clear()
 
-    def run(self, piece: Piece, todo: Loop | Stage, nodes: Sequence[Node], alone: bool) -> None:
+    def run(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> None:
         """Run a body over a piece: a loop's stages, or its records one after the other."""
         if piece.plain or torch.compiler.is_compiling():
             body_of(piece, todo, nodes, alone)
             return
         needs, spec, tensors = self._asked(piece, todo, nodes)
         shapes = tuple((x.shape, x.dtype) for x in tensors)
-        key = (id(todo), alone, piece.ticks, phase(nodes, piece.number), spec, shapes, piece.clock.device)
+        key = (id(todo), alone, piece.ticks, phase(nodes, piece), spec, shapes, piece.clock.device)
         body = self.bodies.setdefault(key, Step())
         body.met += 1
         if body.met <= self.patience and self.compiler is None:
@@ -145,7 +147,7 @@ class Steps:
             piece.run(stage.nodes)
             return
         needs, spec, tensors = self._asked(piece, stage, stage.nodes)
-        body = self.bodies.setdefault((id(stage), phase(stage.nodes, piece.number), spec, piece.ticks == 1), Step())
+        body = self.bodies.setdefault((id(stage), phase(stage.nodes, piece), spec, piece.ticks == 1), Step())
         body.met += 1
         if body.call is None:  # the first time it is run as it is, and so is known what it gives
             function = self._function(piece, stage, stage.nodes, False, needs, spec, body)

@@ -53,8 +53,8 @@ def load_text(text: str, name: str | None = None, **hyper: Any) -> LevelGraph:
 
 
 def compile(program: str, **options: Any) -> CompiledModule:
-    """The `nn.Module` of a program. Options: seed, dtype (torch.float32), only ("recurrence": token by token), as_model;
-    all others are hyper-parameters. Raises ProgramError if the program is wrong."""
+    """The `nn.Module` of a program. Options: seed, dtype (torch.float32), only ("recurrence": token by token); all
+    others are hyper-parameters. Raises ProgramError if the program is wrong."""
     own, hyper = _options(options)
     return _compiled(load(program, **hyper), own)
 

@@ -1,4 +1,4 @@
-"""How loops run, where there is something better than one tick after the other: one file each, and the table of when."""
+"""How loops run, where there is something better than tick by tick: one file each, and the table of when."""
 
 from __future__ import annotations
 

@@ -113,7 +113,8 @@ def _tensor(value: Any, like: Tensor, lead: tuple[int, int, int]) -> Tensor:
     """A coefficient [batch, heads, ticks]."""
     if not isinstance(value, Tensor):
         value = torch.full((1, 1, 1), float(value), dtype=like.dtype, device=like.device)
-    return value.to(like.dtype).expand(lead).transpose(1, 2)
+    made: Tensor = value
+    return made.to(like.dtype).expand(lead).transpose(1, 2)
 
 
 def decays(a: Tensor) -> Tensor:
@@ -143,7 +144,8 @@ def closed(old: Tensor, coefficients: dict[str, Tensor], x: Tensor, d: Tensor) -
 def solved(strict: Tensor, right: Tensor) -> Tensor:
     """(I - strict)^-1 right, for a strictly lower triangular matrix."""
     eye = torch.eye(strict.shape[-1], dtype=strict.dtype, device=strict.device)
-    return torch.linalg.solve_triangular(eye - strict, right, upper=False, unitriangular=True)
+    found: Tensor = torch.linalg.solve_triangular(eye - strict, right, upper=False, unitriangular=True)
+    return found
 
 
 def summed(old: Tensor, coefficients: dict[str, Tensor], gradients: Tensor) -> Tensor:
