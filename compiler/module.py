@@ -38,8 +38,8 @@ class CompiledModule(Scope):
     """A model, `module(ids) -> (logits, state)`, or a block, `module(x) -> (y, state)`.
 
     Inputs are [batch, ticks, (heads,) *shape]; so are outputs. `state` goes on where a call ended (what is handed in
-    is data: no gradient goes back into it). `mask` [batch, ticks] is False where a row has no token: nothing happens there,
-    and its outputs are 0. Raises ValueError for inputs or states that do not fit.
+    is data: no gradient goes back into it). `mask` [batch, ticks] is False where a row has no token: nothing happens
+    there, and its outputs are 0. Raises ValueError for inputs or states that do not fit.
     """
 
     def __init__(self, graph: LevelGraph, *, seed: int = 0, dtype: torch.dtype = torch.float32, only: str = "") -> None:
@@ -252,7 +252,7 @@ class CompiledModule(Scope):
 
     @property
     def _example(self) -> Tensor:
-        return next((*self.parameters(), *self.buffers()))
+        return next(iter((*self.parameters(), *self.buffers())))
 
     @property
     def levels(self) -> Any:
