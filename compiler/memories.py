@@ -69,7 +69,7 @@ def restart(piece: Piece, memory: Memory, where: Mask) -> None:
             fresh = piece.shift.at_restart(piece, memory.id, leaf.name, fresh)
         now["weights"][leaf.name] = choose(where, fresh, was["weights"][leaf.name] if was else fresh)
     if memory.reset_when:
-        number = torch.as_tensor(piece.number, device=piece.clock.device)
+        number = piece.clock[:, :1]  # not the number itself, which is only the first of many in a traced body
         lead = (piece.batch, 1, max(1, memory.heads))
         before = was["begun"] if was else torch.zeros(lead, dtype=torch.int64, device=piece.clock.device)
         now["begun"] = choose(where, number.expand(lead), before) if was else number.expand(lead)
