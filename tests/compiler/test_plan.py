@@ -1,0 +1,129 @@
+"""Which lowering each memory gets, and that token by token comes to the same."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from nldsl.compiler.distribute import Loop, Together
+from nldsl.compiler.module import CompiledModule
+from nldsl.compiler.plan import planned
+
+import nldsl
+
+BLOCK = """
+block B(dim = 4, heads = 2) over x: [dim] -> [dim] {{
+  d = dim / heads
+  memory M[heads] = {net}{reset}
+  h = x |> split(heads)
+  k = x |> linear(dim) |> split(heads) |> unit
+  {above}
+  {learn}
+  {below}
+  return y |> merge
+}}
+"""
+
+
+TAUGHT = "learn M : k -> h minimizing l2 "
+SELF = "learn M : k -> self(h) minimizing l2 "
+
+
+def block(learn: str, net: str = "residual_mlp(d)", above: str = "", below: str = "y = M(h)", reset: str = "") -> str:
+    return BLOCK.format(learn=learn, net=net, above=above, below=below, reset=reset)
+
+
+MODEL = """
+model M(vocab = 7, dim = 4) over ids: int {
+  x = ids |> embed(vocab, dim)
+  memory F = mlp(dim)
+  x = x + F(x)
+  logits = x |> linear(vocab)
+  loss = cross_entropy(logits, next(ids))
+  learn F minimizing loss by gd(0.1) every 4 tokens detached
+  learn * minimizing loss by gd(0.1) every step
+  return logits
+}
+"""
+
+# memory's lowering -> the programs meant for it
+PROGRAMS = {
+    "recurrence": [
+        block(TAUGHT + "by gd(0.1) every token"),
+        block("M <- 0.9 * M"),
+        block(TAUGHT + "by gd(0.1) every token hold state for 4 tokens", reset=" reset when sum(x) > 1"),
+    ],
+    "closed form": [
+        block(TAUGHT + "by gd(0.1) every token hold state for 4 tokens"),
+        block(SELF + "retaining erase(0.9, 0.1) by gd(0.1) every token hold state for 4 tokens"),
+        block(TAUGHT + "by dgd(sigmoid(sum(h))) every token hold state for 4 tokens"),
+    ],
+    "held state": [
+        block(TAUGHT + "by momentum(0.1) every token hold state for 4 tokens"),
+        block(TAUGHT + "retaining elastic(0.9, 0.01) by gd(0.1) every token hold state for 4 tokens"),
+    ],
+    "held gradient": [
+        block(TAUGHT + "by gd(0.1) every token hold gradient for 4 tokens"),
+        block(TAUGHT + "by momentum(0.1) retaining decay(0.9) every token hold gradient for 4 tokens"),
+    ],
+    "windowed write": [
+        block(TAUGHT + "by muon(0.1) every 4 tokens"),
+        block(TAUGHT + "by gd(0.1) every 4 tokens", above="y = M(h)", below=""),
+    ],
+    "sliding objective": [block(TAUGHT + "by gd(0.1) every token over last 3 tokens")],
+    "attention": [
+        block("learn M : k -> h every token", net="attention()"),
+        block("learn M : k -> h every token", net="attention(window = 3)"),
+    ],
+    "loss segments": [MODEL],
+}  # fmt: skip
+CASES = [(name, text) for name, texts in PROGRAMS.items() for text in texts]
+
+
+def inputs(graph: nldsl.LevelGraph, ticks: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    if graph.kind == "model":
+        return torch.randint(7, (2, ticks), generator=generator)
+    return torch.randn(2, ticks, 4, generator=generator, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("lowering", "text"), CASES)
+def test_each_lowering_is_chosen_for_the_programs_meant_for_it(lowering: str, text: str) -> None:
+    plan = planned(nldsl.load_text(text))
+    assert [c.lowering for c in plan.choices] == [lowering]
+    assert all(reason for c in plan.choices for _, reason in c.refused)
+
+
+@pytest.mark.parametrize(("lowering", "text"), CASES)
+def test_token_by_token_comes_to_the_same(lowering: str, text: str) -> None:
+    graph = nldsl.load_text(text)
+    found = {}
+    for only in ("", "recurrence"):
+        module = CompiledModule(graph, dtype=torch.float64, only=only)
+        out, state = module(inputs(graph, 11))
+        gradients = torch.autograd.grad((out**2).sum(), list(module.parameters()), allow_unused=True)
+        weights = module.weights(state)
+        found[only] = [out, *(g for g in gradients if g is not None), *(weights[n] for n in sorted(weights))]
+    for fast, slow in zip(found[""], found["recurrence"], strict=True):
+        scale = max(1.0, float(torch.linalg.vector_norm(slow.detach())))
+        assert torch.linalg.vector_norm(fast - slow) <= 1e-10 * scale
+
+
+def lengths(stages: tuple[Together | Loop, ...]) -> list[int]:
+    return [n for s in stages if isinstance(s, Loop) for n in (s.length, *lengths(s.stages))]
+
+
+def test_only_recurrence_has_no_chunks() -> None:
+    graph = nldsl.load("std.hope:SelfModifyingTitans", dim=8, heads=2, chunk=4)
+    assert lengths(planned(graph).stages) == [4, 1]
+    assert lengths(planned(graph, "recurrence").stages) == [1]
+
+
+def test_layers_that_feed_each_other_have_loops_of_their_own() -> None:
+    graph = nldsl.load("std.titans:Titans", dim=8, heads=2, depth=3, chunk=4)
+    assert lengths(planned(graph).stages) == [4, 1] * 3
+
+
+def test_the_plan_says_why_not_faster() -> None:
+    text = str(planned(nldsl.load("std.titans:Titans", dim=8, heads=2, depth=1, chunk=4)))
+    assert "layers.0.lmm.M: held gradient, 4 ticks at once" in text
+    assert "not closed form: something reads the running weight inside a chunk" in text
