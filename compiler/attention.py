@@ -167,10 +167,12 @@ def attend(piece: Piece, memory: Memory, q: Tensor, keys: Tensor, values: Tensor
     forms have none, and it is written out."""
     scale = memory.key_size**-0.5
     if not piece.second_order:
+        low = piece.machine.low or q.dtype
+        q, keys, values = q.to(low), keys.to(low), values.to(low)
         answer = torch.nn.functional.scaled_dot_product_attention(
             q, keys, values, attn_mask=visible, is_causal=visible is None, scale=scale
         )
-        return answer.transpose(1, 2)
+        return answer.transpose(1, 2).to(piece.machine.dtype)
     if visible is None:
         count = q.shape[2]
         visible = torch.ones(count, count, dtype=torch.bool, device=q.device).tril()

@@ -25,7 +25,8 @@ Frame = dict[str, Any]
 @dataclass(frozen=True)
 class Facts:
     """What is read off a body once. running: the memories that are written in it. hold: those that are read where a
-    learn holds them. recalled: the attention memories that are read above their learn."""
+    learn holds them. above: the attention memories that are read above their learn. projections: the products with
+    matrices that are not written in it."""
 
     body: Body
     memories: Mapping[str, Memory]
@@ -35,6 +36,7 @@ class Facts:
     gatherers: tuple[Stream, ...]
     calls: Mapping[str, Call]
     above: frozenset[str]
+    projections: frozenset[str]
 
     @staticmethod
     def of(body: Body, dtype: torch.dtype, device: torch.device) -> Facts:
@@ -51,15 +53,19 @@ class Facts:
             for r in body.records
             if isinstance(r, Stream) and r.op == "recall" and place[r.id] < first.get(r.memory, -1)
         }
+        running = frozenset(taught | written | states)
+        streams = {r.id: r for r in body.records if isinstance(r, Stream)}
+        still = {s.id for s in streams.values() if s.op == "weight" and s.memory in known.keys() - running}
         return Facts(
             body,
             known,
             learns,
-            frozenset(taught | written | states),
+            running,
             {m: holders[m] for m in held(body.records)},
             tuple(r for r in body.records if isinstance(r, Stream) and r.op.startswith("window_")),
             forms.calls_of(body, dtype, device),
             frozenset(above),
+            frozenset(s.id for s in streams.values() if s.op == "matmul" and s.args[1] in still),
         )
 
 
@@ -133,6 +139,9 @@ class Piece:
                 return windows.convolve(self, stream, args[0], args[1])
             case "window_sum" | "window_mean" | "window_last":
                 return windows.gather(self, stream, *args)
+        low = self.machine.low
+        if low is not None and stream.id in self.facts.projections and not self.path:
+            return forms.apply(stream, [x.to(low) for x in args], self.facts.calls[stream.id]).to(self.machine.dtype)
         return forms.apply(stream, args, self.facts.calls[stream.id])
 
     def within(self, body: Body, values: dict[str, Any]) -> Piece:

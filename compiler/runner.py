@@ -34,11 +34,13 @@ class Ran:
 
 
 class Runner:
-    """A program's plan at work, in one dtype on one device."""
+    """A program's plan at work, in one dtype on one device. low: what autocast would have the tick's projections and
+    attention computed in. All else is in `dtype`: states, gates, inner gradients, and every sum of many ticks."""
 
     def __init__(self, graph: LevelGraph, plan: tuple[Stage, ...], dtype: torch.dtype, seed: int) -> None:
         self.graph, self.plan, self.dtype, self.seed = graph, plan, dtype, seed
         self.device = torch.device("cpu")
+        self.low: torch.dtype | None = None
         self.bodies = graph.bodies
         self.segment = segments.segment_length(graph)
         self.ahead = graph.loss in graph.streams and graph.streams[graph.loss].lag == 1
@@ -153,6 +155,15 @@ class Runner:
         self, inputs: Inputs, state: dict[str, Any], number: int, parameters: Mapping[str, Tensor], truncate: int = 0
     ) -> Ran:
         """inputs: [batch, ticks, heads or 1, *shape] by name. truncate: carried states are data every so many ticks."""
+        kind = self.device.type
+        casts = self.dtype is torch.float32 and torch.is_autocast_enabled(kind)
+        self.low = torch.get_autocast_dtype(kind) if casts else None
+        with torch.autocast(kind, enabled=False):
+            return self._run(inputs, state, number, parameters, truncate)
+
+    def _run(
+        self, inputs: Inputs, state: dict[str, Any], number: int, parameters: Mapping[str, Tensor], truncate: int
+    ) -> Ran:
         batch, ticks = next(iter(inputs.values())).shape[:2]
         frame: Frame = state.get("frame", {})
         open_segments: list[segments.Segment] = state.get("segments", [])
@@ -285,9 +296,10 @@ def _joined(a: Any, b: Any) -> Any:
 
 
 def detached(state: Any) -> Any:
-    """The same state as data."""
+    """The same state as data. What inference mode made is copied outside of it, where gradients need more."""
     if isinstance(state, Tensor):
-        return state.detach()
+        made = state.is_inference() and not torch.is_inference_mode_enabled()
+        return state.clone() if made else state.detach()
     if isinstance(state, dict):
         return {k: detached(v) for k, v in state.items()}
     if isinstance(state, list):

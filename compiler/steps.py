@@ -123,7 +123,7 @@ class Steps:
             return
         needs, spec, tensors = self._asked(piece, todo, nodes)
         shapes = tuple((x.shape, x.dtype) for x in tensors)
-        key = (id(todo), alone, piece.ticks, phase(nodes, piece), spec, shapes, piece.clock.device)
+        key = (id(todo), alone, piece.ticks, phase(nodes, piece), spec, shapes, *mode(piece))
         body = self.bodies.setdefault(key, Step())
         body.met += 1
         if body.met <= self.patience and self.compiler is None:
@@ -147,7 +147,8 @@ class Steps:
             piece.run(stage.nodes)
             return
         needs, spec, tensors = self._asked(piece, stage, stage.nodes)
-        body = self.bodies.setdefault((id(stage), phase(stage.nodes, piece), spec, piece.ticks == 1), Step())
+        key = (id(stage), phase(stage.nodes, piece), spec, piece.ticks == 1, *mode(piece))
+        body = self.bodies.setdefault(key, Step())
         body.met += 1
         if body.call is None:  # the first time it is run as it is, and so is known what it gives
             function = self._function(piece, stage, stage.nodes, False, needs, spec, body)
@@ -218,6 +219,11 @@ def title(todo: Stage, alone: bool, piece: Piece) -> str:
     if isinstance(todo, Together):
         return f"{len(todo.nodes)} records over {ticks}"
     return f"{', '.join(todo.memories) or 'attention'}, {ticks}{', record by record' if alone else ''}"
+
+
+def mode(piece: Piece) -> tuple[Any, ...]:
+    """What decides how a body computes, besides its text and shapes."""
+    return piece.clock.device, piece.machine.low, torch.is_grad_enabled()
 
 
 def body_of(piece: Piece, todo: Loop | Stage, nodes: Sequence[Node], alone: bool) -> None:
