@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from nldsl.compiler import optimizers
+from nldsl.compiler import inputs, optimizers
 from nldsl.compiler import state as states
 from nldsl.compiler.plan import planned
 from nldsl.compiler.runner import Runner, detached
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nldsl.graph import LevelGraph, Port
 from nldsl.meaning import meaning
 from nldsl.parameters import learned_parameters
+from nldsl.vocabulary import vocabularies
 
 
 class Scope(nn.Module):
@@ -48,6 +49,7 @@ class CompiledModule(Scope):
         self.plan = planned(graph, only)
         self.runner = Runner(graph, self.plan.stages, dtype, seed)
         self.program = states.fingerprint(meaning(graph))
+        self.vocabularies = vocabularies(graph)
         for name, value in draw_all(learned_parameters(graph).values(), seed, dtype).items():
             self.place(name.split("."), nn.Parameter(value.detach()))
         self.register_buffer(
@@ -62,7 +64,7 @@ class CompiledModule(Scope):
 
     def forward(self, *streams: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Any, ...]:
         """(outputs..., state). A model's state may also be given by place: `module(ids, state, mask)`."""
-        streams, state, mask = self._by_place(streams, state, mask)
+        streams, state, mask = inputs.by_place(self.graph, streams, state, mask)
         outs, _, _, after, _ = self._run(streams, state, mask)
         return (*outs, after)
 
@@ -72,7 +74,7 @@ class CompiledModule(Scope):
         """(losses, known, state), in nats [batch, ticks]: at each place the loss that became known when that token was
         read, which is how badly it had been predicted; known is False where there is none yet.
         truncate: carried states are data every so many ticks."""
-        streams, state, mask = self._by_place(streams, state, mask)
+        streams, state, mask = inputs.by_place(self.graph, streams, state, mask)
         _, losses, known, after, _ = self._run(streams, state, mask, truncate)
         return losses, known, after
 
@@ -93,7 +95,7 @@ class CompiledModule(Scope):
     ) -> tuple[Tensor, State]:
         """One training step's gradients: adds to the `.grad` of each parameter what its learn on the step clock asks
         for. Gives the mean loss and the state after, both as data."""
-        streams, state, mask = self._by_place(streams, state, mask)
+        streams, state, mask = inputs.by_place(self.graph, streams, state, mask)
         learns = [o for o in self.graph.objectives if o.every.unit == "step"]
         shown, after = torch.zeros((), dtype=self.dtype, device=self.device), state
         local: dict[str, dict[str, Tensor]] = {}
@@ -126,37 +128,24 @@ class CompiledModule(Scope):
         with nothing gathered; none if there is no such learn. `backward` computes the gradients that it uses."""
         return optimizers.optimizers(self.runner, dict(self.named_parameters()))
 
-    def _by_place(
-        self, streams: tuple[Any, ...], state: State | None, mask: Tensor | None
-    ) -> tuple[tuple[Tensor, ...], State | None, Tensor | None]:
-        count = len(self.graph.tick.inputs)
-        extra = streams[count:]
-        if extra and state is None:
-            state, extra = extra[0], extra[1:]
-        if extra and mask is None:
-            mask, extra = extra[0], extra[1:]
-        if extra or len(streams) < count:
-            names = ", ".join(p.id for p in self.graph.tick.inputs)
-            raise ValueError(f"`{self.graph.program}` is over {names}: give {count}, then perhaps a state and a mask")
-        return streams[:count], state, mask
-
     def _run(
         self, streams: tuple[Tensor, ...], state: State | None, mask: Tensor | None, truncate: int = 0
     ) -> tuple[list[Tensor], Tensor, Tensor, State, dict[str, dict[str, Tensor]]]:
         named = dict(self.named_parameters())
         self.runner.moved(self.device, self.dtype)
-        inputs = {p.id: self._input(p, x) for p, x in zip(self.graph.tick.inputs, streams, strict=True)}
-        batch, ticks = streams[0].shape[:2]
-        if any(x.shape[:2] != (batch, ticks) for x in streams):
-            raise ValueError("the streams must have the same batch and number of ticks")
-        if not ticks or not batch:
-            raise ValueError("there is nothing to read: the inputs have no rows or no ticks")
-        state = self.initial_state(batch) if state is None else states.checked(detached(state), batch, self.program)
-        if mask is not None and (tuple(mask.shape) != (batch, ticks) or mask.dtype is not torch.bool):
-            raise ValueError(f"the mask must be bool [{batch}, {ticks}], not {mask.dtype} {list(mask.shape)}")
+        ports = self.graph.tick.inputs
+        given = {p.id: inputs.stream(p, x, self.dtype, self.device) for p, x in zip(ports, streams, strict=True)}
+        batch, ticks = inputs.same_ticks(tuple(given.values()))
+        mask = inputs.mask_of(mask, batch, ticks, self.device)
+        if not torch.compiler.is_compiling():
+            inputs.known_tokens(self.vocabularies, given, mask, self.graph.program)
+        if state is None:
+            state = self.initial_state(batch)
+        else:
+            state = states.checked(detached(state), batch, self.program, self.dtype, self.device)
         if mask is None and len(state["parts"]) == 1:
             part = state["parts"][0]
-            ran = self.runner.run(inputs, states.kept(part), int(part["tick"]), named, truncate)
+            ran = self.runner.run(given, states.kept(part), int(part["tick"]), named, truncate)
             known = (torch.arange(ticks, device=self.device) >= ran.known).expand(batch, ticks)
             after = state | {"parts": [states.part_after(part, ticks, ran.state)]}
             return (
@@ -168,11 +157,11 @@ class CompiledModule(Scope):
             )
         if mask is None:
             mask = torch.ones(batch, ticks, dtype=torch.bool, device=self.device)
-        return self._ragged(inputs, state, mask, named, truncate)
+        return self._ragged(given, state, mask, named, truncate)
 
     def _ragged(
         self,
-        inputs: Mapping[str, Tensor],
+        streams: Mapping[str, Tensor],
         state: State,
         mask: Tensor,
         named: Mapping[str, Tensor],
@@ -200,7 +189,7 @@ class CompiledModule(Scope):
             if not bool(on.any()):
                 continue
             rows = going["rows"]
-            given = {n: x[rows, begin : begin + end] for n, x in inputs.items()}
+            given = {n: x[rows, begin : begin + end] for n, x in streams.items()}
             ran = self.runner.run(given, states.kept(going), int(going["tick"]), named, truncate)
             place = (rows[:, None], torch.arange(begin, begin + end, device=self.device))
             for i, (port, x) in enumerate(zip(self.graph.outs, ran.outs, strict=True)):
@@ -214,19 +203,14 @@ class CompiledModule(Scope):
                 for name, g in sums.items():
                     total[name] = total[name] + g if name in total else g
             todo.append((states.part_after(going, end, ran.state), begin + end))
-        return [x for x in outs if x is not None], losses, known, state | {"parts": done}, local
+        read = [self._unread(p, shape) if x is None else x for p, x in zip(self.graph.outs, outs, strict=True)]
+        return read, losses, known, state | {"parts": done}, local
 
-    def _input(self, port: Port, x: Tensor) -> Tensor:
-        shape = ([port.heads] if port.heads else []) + [int(n) for n in port.shape]
-        wanted = f"`{port.id}` must be {'integers' if port.dtype == 'int' else 'numbers'} [batch, ticks"
-        wanted += "".join(f", {n}" for n in shape) + "]"
-        if not isinstance(x, Tensor) or list(x.shape[2:]) != shape or x.dim() < 2:
-            raise ValueError(f"{wanted}, not {list(x.shape) if isinstance(x, Tensor) else type(x).__name__}")
-        if (port.dtype == "int") == (x.is_floating_point() or x.dtype is torch.bool):
-            raise ValueError(f"{wanted}, not {x.dtype}")
-        if port.dtype != "int":
-            x = x.to(self.runner.dtype)
-        return x if port.heads else x.unsqueeze(2)
+    def _unread(self, port: Port, shape: tuple[int, int]) -> Tensor:
+        """An output where the mask leaves no token at all."""
+        sizes = ([port.heads] if port.heads else []) + [int(n) for n in port.shape]
+        kinds = {"real": self.dtype, "int": torch.int64, "bool": torch.bool}
+        return torch.zeros(*shape, *sizes, dtype=kinds[port.dtype], device=self.device)
 
     @staticmethod
     def _out(port: Port, x: Tensor) -> Tensor:

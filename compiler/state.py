@@ -19,6 +19,8 @@ Part = dict[str, Any]
 
 
 def initial(batch: int, program: int, device: torch.device) -> State:
+    if batch < 1:
+        raise ValueError(f"a state is of at least one sequence, not {batch}")
     rows = torch.arange(batch, device=device)
     return {"program": torch.tensor(program, device=device), "parts": [_part(rows, 0, {}, device)]}
 
@@ -36,15 +38,28 @@ def batch_of(state: Mapping[str, Any]) -> int:
     return sum(int(part["rows"].shape[0]) for part in state["parts"])
 
 
-def checked(state: Any, batch: int, program: int) -> State:
-    """The state, if it belongs to this program and batch. Raises ValueError."""
+def checked(state: Any, batch: int, program: int, dtype: torch.dtype, device: torch.device) -> State:
+    """The state, if it belongs to this program and batch, and to a module of this dtype and device. Raises
+    ValueError."""
     if not isinstance(state, Mapping) or "parts" not in state or "program" not in state:
         raise ValueError("this is no state; start from `initial_state(batch)`, or from what a call gave back")
     if int(state["program"]) != program:
         raise ValueError("this state is another program's; start from `initial_state(batch)`")
     if batch_of(state) != batch:
         raise ValueError(f"this state is of {batch_of(state)} sequences, and the inputs are of {batch}")
+    for x in _tensors(state):
+        if x.device != device or (x.is_floating_point() and x.dtype is not dtype):
+            own = x.dtype if x.is_floating_point() else dtype
+            raise ValueError(f"this state is {own} on {x.device}, and the module {dtype} on {device}; move it likewise")
     return dict(state)
+
+
+def _tensors(state: Any) -> Iterator[Tensor]:
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping | list):
+        for value in state.values() if isinstance(state, Mapping) else state:
+            yield from _tensors(value)
 
 
 def kept(part: Part) -> dict[str, Any]:

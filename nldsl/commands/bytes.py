@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nldsl.commands.common import Failure
+from nldsl.vocabulary import vocabularies
 
 if TYPE_CHECKING:
     from nldsl.graph import LevelGraph, Port
@@ -33,14 +34,4 @@ def _shown(port: Port) -> str:
 
 def vocabulary(graph: LevelGraph) -> int:
     """The least number of different tokens that the program can take in or predict, 256 at most."""
-    ids = {graph.tick.inputs[0].id} | {s.id for s in graph.streams.values() if s.op == "next"}
-    sizes = [BYTES]
-    shapes = {s.id: s.shape for s in graph.streams.values()}
-    for stream in graph.streams.values():
-        if stream.op == "one_hot" and stream.args[0] in ids:
-            sizes.append(int(stream.attr("n", BYTES)))
-        elif stream.op == "take" and stream.args[1] in ids:
-            sizes.append(int(shapes[str(stream.args[0])][0]))
-        elif stream.op == "cross_entropy" and stream.args[1] in ids:
-            sizes.append(int(shapes[str(stream.args[0])][-1]))
-    return min(sizes)
+    return min(BYTES, vocabularies(graph).get(graph.tick.inputs[0].id, BYTES))
