@@ -137,8 +137,9 @@ def closed(old: Tensor, coefficients: dict[str, Tensor], x: Tensor, d: Tensor) -
         inner = e * ratio[..., :-1, 1:] * (keys @ keys.mT)
         r = solved(inner.tril(-1), r)
     last = ratio[..., -1, :, None]
-    new = last[..., :1, :] * weight + (last[..., 1:, :] * keys).mT @ r
-    return new[:, None]
+    kept, written = last[..., :1, :] * weight, (last[..., 1:, :] * keys).mT
+    new = torch.baddbmm(kept.flatten(0, 1), written.flatten(0, 1), r.flatten(0, 1))  # one pass over the weight less
+    return new.reshape(kept.shape)[:, None]
 
 
 def solved(strict: Tensor, right: Tensor) -> Tensor:
