@@ -298,6 +298,8 @@ def _joined(a: Any, b: Any) -> Any:
 def detached(state: Any) -> Any:
     """The same state as data. What inference mode made is copied outside of it, where gradients need more."""
     if isinstance(state, Tensor):
+        if torch.compiler.is_compiling():
+            return state.detach()
         made = state.is_inference() and not torch.is_inference_mode_enabled()
         return state.clone() if made else state.detach()
     if isinstance(state, dict):
