@@ -72,17 +72,17 @@ def matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
 def shared_matrix(x: Tensor, w: Tensor) -> Tensor:
     """[B, T, H, n] by [B or 1, 1, H or 1, n, m]."""
     if w.shape[0] == 1 and w.shape[2] == 1:
-        return x @ w[0, 0, 0]
+        return x @ w.flatten(0, 3)
     if x.shape[1] == 1:
         return (x.unsqueeze(-2) @ w).squeeze(-2)
     heads = max(x.shape[2], w.shape[2])
     rows = x.expand(-1, -1, heads, -1).transpose(1, 2)  # [B, H, T, n]
-    return (rows @ w[:, 0]).transpose(1, 2)
+    return (rows @ w.squeeze(1)).transpose(1, 2)  # not an index: its gradient would fill a tensor with zeros first
 
 
 def take(call: Call, table: Tensor, ids: Tensor) -> Tensor:
     if table.shape[:LEAD] == (1,) * LEAD:
-        return torch.nn.functional.embedding(ids.long(), table[0, 0, 0])
+        return torch.nn.functional.embedding(ids.long(), table.flatten(0, 3))
     return torch.take_along_dim(table, ids.long()[..., None, None], dim=-2).squeeze(-2)
 
 

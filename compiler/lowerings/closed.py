@@ -127,7 +127,7 @@ def decays(a: Tensor) -> Tensor:
 
 def closed(old: Tensor, coefficients: dict[str, Tensor], x: Tensor, d: Tensor) -> Tensor:
     """The last weight. x: [B, C, H, n], d: [B, C, H, m], old: [B, 1, H, n, m]."""
-    weight, keys = old[:, 0], x.transpose(1, 2)  # [B, H, n, m], [B, H, C, n]
+    weight, keys = old.squeeze(1), x.transpose(1, 2)  # [B, H, n, m], [B, H, C, n]
     a, c = coefficients["w"], coefficients["g"]
     ratio = decays(a)
     r = c[..., None] * d.transpose(1, 2)
@@ -139,7 +139,7 @@ def closed(old: Tensor, coefficients: dict[str, Tensor], x: Tensor, d: Tensor) -
     last = ratio[..., -1, :, None]
     kept, written = last[..., :1, :] * weight, (last[..., 1:, :] * keys).mT
     new = torch.baddbmm(kept.flatten(0, 1), written.flatten(0, 1), r.flatten(0, 1))  # one pass over the weight less
-    return new.reshape(kept.shape)[:, None]
+    return new.reshape(kept.shape).unsqueeze(1)
 
 
 def solved(strict: Tensor, right: Tensor) -> Tensor:
