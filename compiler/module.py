@@ -260,3 +260,12 @@ class CompiledModule(Scope):
 
     def __repr__(self) -> str:
         return f"{self.graph.program}\n{self.levels}"
+
+    def _repr_svg_(self) -> str | None:
+        """The level diagram, in notebooks."""
+        from nldsl.diagram.draw import DrawError, svg
+
+        try:
+            return svg(self.graph)
+        except DrawError:
+            return None

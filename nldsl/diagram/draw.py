@@ -26,6 +26,11 @@ def dot_source(graph: LevelGraph) -> str:
     return written(picture(graph))
 
 
+def svg(graph: LevelGraph) -> str:
+    """The level diagram as SVG. Raises DrawError."""
+    return _laid_out(dot_source(graph), "svg").decode("utf-8")
+
+
 def draw(graph: LevelGraph, path: str | Path) -> None:
     """Write the level diagram to a .svg, .png or .dot file, whole or not at all. Raises DrawError."""
     path = Path(path)
