@@ -6,8 +6,11 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TYPED  := build/typed
 
+SEEDS  := 0 2000
+JOBS   := 2
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bless clean
+.PHONY: help demo test lint types format bless agree clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +40,9 @@ format: $(READY) ## rewrite the Python files in the project's style
 bless: $(READY) ## accept today's diagnostics, graphs and drawings as the expected ones; read the diff
 	$(BIN)/pytest -n 2 --bless
 	git status --short tests
+
+agree: $(READY) ## compare thousands of random programs with the reference interpreter; SEEDS="FIRST COUNT", JOBS
+	$(BIN)/python benchmarks/agree.py --seeds $(SEEDS) --jobs $(JOBS)
 
 clean: ## remove the environment, builds and caches
 	rm -rf $(VENV) build dist *.egg-info hope.svg .hypothesis .mypy_cache .pytest_cache .ruff_cache
