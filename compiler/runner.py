@@ -59,6 +59,10 @@ class Runner:
         self.shape = Shape.of(graph.tick, graph.bodies)
         self.steps = Steps()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy begins with nothing looked up: what is kept here is kept by the identity of records."""
+        return Runner, (self.graph, self.plan, self.dtype, self.seed)
+
     def _wanted(self) -> frozenset[str]:
         """The values that are asked for after a tick."""
         names = {o.stream for o in self.graph.outs} | {self.graph.loss} | self.waited_for
