@@ -33,7 +33,7 @@ def stream(port: Port, x: Any, dtype: torch.dtype, device: torch.device) -> Tens
     if not isinstance(x, Tensor):
         raise ValueError(f"{wanted} in a tensor, not {type(x).__name__}")
     if x.dim() < 2 or list(x.shape[2:]) != sizes:
-        one = f"; a single sequence is `{port.id}.unsqueeze(0)`" if list(x.shape[1:]) == sizes else ""
+        one = f"; a single sequence is `{port.id}.unsqueeze(0)`" if x.dim() and list(x.shape[1:]) == sizes else ""
         raise ValueError(f"{wanted}, not {list(x.shape)}{one}")
     whole = not (x.is_floating_point() or x.is_complex() or x.dtype is torch.bool)
     if whole != (port.dtype == "int") or x.is_complex():
