@@ -10,14 +10,13 @@ are distributed again, until single ticks are left.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import networkx as nx
+from nldsl.compiler.dependences import Node, Shape, dependences, key_of, writers_of
 
-from nldsl.graph import Body, Memory, Objective, Record, Stream
-
-Node = tuple[Record, str]  # a record, and which part of a learn: "gather", "write" or ""
+from nldsl.graph import Memory, Objective, Stream
 
 
 @dataclass(frozen=True)
@@ -44,68 +43,17 @@ class Loop:
 Stage = Together | Loop
 
 
-@dataclass(frozen=True)
-class Shape:
-    """What the distribution must know of a body. taken: the streams that each learn's rules take."""
-
-    memories: Mapping[str, Memory]
-    learns: Mapping[str, Objective]
-    running: frozenset[str]
-    held: Mapping[str, int]  # read where a learn holds them, for so many ticks
-    taken: Mapping[str, frozenset[str]]
-
-    @staticmethod
-    def of(body: Body, bodies: Mapping[str, Body]) -> Shape:
-        memories = {r.id: r for r in body.records if isinstance(r, Memory)}
-        learns = {r.id: r for r in body.records if isinstance(r, Objective)}
-        taught = {m for o in learns.values() if o.every.unit != "step" for m in o.memories}
-        written = {r.memory for r in body.records if isinstance(r, Stream) and r.op == "assign"}
-        states = {m.id for m in memories.values() if m.form == "state"}
-        held = {m: o.hold_length for o in learns.values() if o.hold == "state" for m in o.memories}
-        running = {m for m in taught | written | states if m in memories and memories[m].form != "attention"}
-        taken = {o.id: frozenset(_taken(o, bodies)) for o in learns.values()}
-        return Shape(memories, learns, frozenset(running), held, taken)
-
-    def restless(self, memory: str, chunk: int) -> bool:
-        """Whether a memory may restart inside a chunk."""
-        known = self.memories[memory]
-        return bool(known.reset_when) or bool(known.reset_every and not (chunk and known.reset_every % chunk == 0))
-
-    def settled(self, memory: str, chunk: int) -> bool:
-        """Whether a memory opens the same way at all ticks of a chunk."""
-        holds = [o.hold_length for o in self.learns.values() if o.hold and memory in o.memories]
-        return bool(chunk) and not self.restless(memory, chunk) and all(h % chunk == 0 for h in holds)
-
-
-def _taken(learn: Objective, bodies: Mapping[str, Body]) -> Iterator[str]:
-    for rule in (learn.optimizer, learn.retention):
-        if rule is not None:
-            yield from rule.args
-            yield from (p.stream for _, _, b in rule.bodies for p in bodies[b].inputs if p.stream)
-
-
-def nodes_of(body: Body) -> tuple[Node, ...]:
-    """Everything that happens in a tick, in the order of the text; what waits for the next tick is left out."""
-    found: list[Node] = []
-    for record in body.records:
-        if isinstance(record, Objective) and record.kind == "local":
-            found += [(record, "gather"), (record, "write")]
-        elif not isinstance(record, Stream) or not record.lag:
-            found.append((record, ""))
-    return tuple(found)
-
-
 def distribute(
     nodes: Sequence[Node], shape: Shape, chunk: int = 0, quiet: frozenset[str] = frozenset(), chunks: bool = True
 ) -> tuple[Stage, ...]:
     """Records -> stages. chunk: the length of the chunks they are already in, 0 for none. quiet: the memories that
     no one writes within them. chunks: False for single ticks only."""
-    order = {_key(n): i for i, n in enumerate(nodes)}
+    order = {key_of(n): i for i, n in enumerate(nodes)}
     graph = dependences(nodes, shape, chunk, quiet)
     components = nx.condensation(graph)
     stages: list[Stage] = []
     place = {c: min(order[k] for k in components.nodes[c]["members"]) for c in components}
-    by_key = {_key(n): n for n in nodes}
+    by_key = {key_of(n): n for n in nodes}
     for c in nx.lexicographical_topological_sort(components, key=lambda c: place[c]):
         keys = sorted(components.nodes[c]["members"], key=lambda k: order[k])
         if len(keys) > 1 or graph.has_edge(keys[0], keys[0]):
@@ -117,13 +65,9 @@ def distribute(
     return tuple(stages)
 
 
-def _key(node: Node) -> str:
-    return f"{node[0].id}/{node[1]}"
-
-
 def _loop(nodes: Sequence[Node], shape: Shape, chunk: int, chunks: bool) -> Loop:
     """The longest chunks in which something of this loop can run over all ticks at once, or single ticks."""
-    carried = tuple(sorted(_writers(nodes, shape)))
+    carried = tuple(sorted(writers_of(nodes, shape)))
     for length, quiet in _candidates(nodes, shape, chunk, carried) if chunks else ():
         stages = distribute(nodes, shape, length, quiet)
         if len(stages) > 1 or not isinstance(stages[0], Loop):
@@ -155,172 +99,3 @@ def _periods(memory: str, nodes: Sequence[Node]) -> set[int]:
     """How often a memory is written, by each who writes it."""
     learns = {r.every.count for r, p in nodes if isinstance(r, Objective) and p == "write" and memory in r.memories}
     return learns | {r.every for r, _ in nodes if isinstance(r, Stream) and r.op == "assign" and r.memory == memory}
-
-
-def _writers(nodes: Sequence[Node], shape: Shape) -> dict[str, list[str]]:
-    """Who changes each memory, restarts included."""
-    found: dict[str, list[str]] = {}
-    for record, part in nodes:
-        key = _key((record, part))
-        if isinstance(record, Memory) and record.id in shape.running:
-            found.setdefault(record.id, [])
-        elif isinstance(record, Objective) and part == "write" and record.every.unit != "step":
-            for m in record.memories:
-                found.setdefault(m, []).append(key)
-        elif isinstance(record, Stream) and record.op == "assign":
-            found.setdefault(record.memory, []).append(key)
-    return found
-
-
-class _Dependences:
-    """The edges between some records inside a chunk: wherever one needs another, in its tick or an earlier one."""
-
-    def __init__(self, nodes: Sequence[Node], shape: Shape, chunk: int, quiet: frozenset[str]) -> None:
-        self.shape, self.chunk, self.quiet = shape, chunk, quiet
-        self.graph: nx.DiGraph = nx.DiGraph()  # type: ignore[type-arg]
-        self.graph.add_nodes_from(_key(n) for n in nodes)
-        self.writers = _writers(nodes, shape)
-        self.weights: dict[str, str] = {}  # streams that are weights which change from tick to tick -> their memory
-        for memory in self.writers:
-            self._written(memory)
-        for node in nodes:
-            self._needed(*node)
-        self._recalls(nodes)
-
-    def edge(self, source: str, target: str) -> None:
-        if source in self.graph and target in self.graph:
-            self.graph.add_edge(source, target)
-
-    def _written(self, memory: str) -> None:
-        """Writers take turns, tick by tick."""
-        opening, writers = f"{memory}/", self.writers[memory]
-        for key in writers:
-            self.edge(opening, key)
-            if not self.shape.settled(memory, self.chunk):
-                self.edge(key, opening)
-            if memory not in self.quiet:
-                for other in writers:
-                    self.edge(key, other)
-        if self.shape.restless(memory, self.chunk):
-            self.edge(opening, opening)
-
-    def turns(self, memory: str) -> str:
-        """A node of the loop in which a memory changes, "" if it does not change inside a chunk."""
-        if self.shape.restless(memory, self.chunk):
-            return f"{memory}/"
-        return "" if memory in self.quiet else next(iter(self.writers.get(memory, ())), "")
-
-    def reads(self, memory: str, reader: str, held: bool, stream: bool = False) -> None:
-        """A reader sees what was written before; what is held, or quiet, does not change inside a chunk. What is no
-        stream looks at the memory itself, and so stays in its loop."""
-        if memory not in self.shape.running:
-            return
-        self.edge(f"{memory}/", reader)
-        if self.shape.restless(memory, self.chunk):
-            self.edge(reader, f"{memory}/")
-        if not held and memory not in self.quiet:
-            for key in self.writers.get(memory, ()):
-                self.edge(key, reader)
-            if not stream:
-                self.edge(reader, self.turns(memory))
-
-    def held(self, length: int) -> bool:
-        return bool(self.chunk and length and length % self.chunk == 0)
-
-    def _needed(self, record: Record, part: str) -> None:
-        key = _key((record, part))
-        if isinstance(record, Stream):
-            self._stream(record, key)
-        elif isinstance(record, Memory):
-            self.edge(f"{record.reset_when}/", key)
-            for other in self._origins(record):
-                self.reads(other, key, False)
-        else:
-            self._learn(record, part, key)
-
-    def _recalls(self, nodes: Sequence[Node]) -> None:
-        """Where attention keeps its pairs tick by tick, they are read tick by tick: old ones are forgotten."""
-        loops = [c for c in nx.strongly_connected_components(self.graph) if len(c) > 1]
-        for record, _ in nodes:
-            if isinstance(record, Stream) and record.op == "recall":
-                for learn in self.shape.learns.values():
-                    if record.memory in learn.memories and any(f"{learn.id}/" in c for c in loops):
-                        self.edge(f"{record.id}/", f"{learn.id}/")
-
-    def _origins(self, memory: Memory) -> Iterator[str]:
-        """The memories whose running value a memory starts from."""
-        for body in memory.starts:
-            for inner in body.records:
-                if isinstance(inner, Stream) and inner.op == "weight":
-                    if inner.memory not in self.shape.running:
-                        yield from self._origins(self.shape.memories[inner.memory])
-                    yield inner.memory
-
-    def _stream(self, record: Stream, key: str) -> None:
-        for arg in record.args:
-            if isinstance(arg, str):
-                self.edge(f"{arg}/", key)
-                if arg in self.weights:  # whoever uses a running weight itself stays in its loop
-                    self.edge(key, self.turns(self.weights[arg]))
-        if record.op == "recall":
-            self.edge(f"{record.memory}/", key)
-            for learn in self.shape.learns.values():
-                if record.memory in learn.memories:
-                    self.edge(f"{learn.id}/", key)
-        elif record.op == "weight":
-            held = record.mode == "seen" and self.held(self.shape.held.get(record.memory, 0))
-            self.reads(record.memory, key, held, stream=True)
-            if record.memory not in self.shape.running:  # its start is what it is
-                for other in self._origins(self.shape.memories[record.memory]):
-                    self.reads(other, key, False)
-            if record.memory in self.shape.running and not held and self.turns(record.memory):
-                self.weights[record.id] = record.memory
-                self.edge(key, self.turns(record.memory))
-        elif record.attr("serves"):
-            self.edge(f"{record.attr('serves')}/", key)
-            if self.shape.restless(str(record.attr("serves")), self.chunk):
-                self.edge(key, f"{record.attr('serves')}/")
-
-    def _learn(self, record: Objective, part: str, key: str) -> None:
-        for needed in self._inputs(record, part):
-            self.edge(f"{needed}/", key)
-        if record.kind == "pairs":
-            self.edge(f"{record.memories[0]}/", key)
-        if record.kind != "local":
-            return
-        if part == "write":
-            self.edge(f"{record.id}/gather", key)
-        if (part == "write") == _at_the_write(record):
-            held = self.held(record.hold_length)
-            for m in record.memories:
-                self.reads(m, key, held)
-            for m, mode in _inside(record):
-                seen = mode == "seen" and self.held(self.shape.held.get(m, 0))
-                self.reads(m, key, seen or (mode == "anchor" and held))
-
-    def _inputs(self, record: Objective, part: str) -> Iterator[str]:
-        """The streams that a learn, or a part of it, needs."""
-        yield from record.pair
-        if part != "write" or _at_the_write(record):
-            yield from (p.stream for b in record.bodies for p in b.inputs if p.stream)
-        yield from (v for v in (record.when, record.over_weight, *record.weights) if isinstance(v, str))
-        if part != "gather":
-            yield from self.shape.taken[record.id]
-
-
-def dependences(nodes: Sequence[Node], shape: Shape, chunk: int = 0, quiet: frozenset[str] = frozenset()) -> nx.DiGraph:  # type: ignore[type-arg]
-    return _Dependences(nodes, shape, chunk, quiet).graph
-
-
-def _at_the_write(record: Objective) -> bool:
-    return bool(record.over) or record.times > 1
-
-
-def _inside(record: Objective) -> set[tuple[str, str]]:
-    """The memories that a learn's objectives read, and how."""
-    return {
-        (s.memory, s.mode)
-        for b in record.bodies
-        for s in b.records
-        if isinstance(s, Stream) and s.op == "weight" and s.mode != "self"
-    }

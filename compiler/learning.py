@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from nldsl.compiler import attention, gradients, memories, rules
-from nldsl.compiler.gradients import Captured, Gradient
-from nldsl.compiler.masks import LEAD, Mask, both, choose, either, ends, factor, head, negated, onto, spread
+from nldsl.compiler import attention, buffers, gradients, memories, rules, weighing
+from nldsl.compiler.masks import Mask, both, choose, either, ends, head, negated, spread
 from torch import Tensor
 
 from nldsl.graph import Objective, Rule
@@ -37,26 +36,9 @@ def learn(piece: Piece, record: Objective, part: str) -> None:
 
 def _note(piece: Piece, record: Objective) -> None:
     """What a learn from `loss` needs of these ticks when its segment closes: which copies count, factors, rates."""
-    piece.values[f"active {record.id}"] = {m: active(piece, record, m) for m in record.memories}
-    piece.values[f"weights {record.id}"] = factors(piece, record)
+    piece.values[f"active {record.id}"] = {m: weighing.active(piece, record, m) for m in record.memories}
+    piece.values[f"weights {record.id}"] = weighing.factors(piece, record)
     piece.values[f"rates {record.id}"] = rates(piece, record)
-
-
-def active(piece: Piece, record: Objective, memory: str) -> Mask:
-    """The copies of a memory for which a tick counts, [batch or 1, ticks, heads or 1]."""
-    if not record.when:
-        return True
-    return memories.of_heads(piece.values[record.when], piece.facts.memories[memory].heads)
-
-
-def factors(piece: Piece, record: Objective) -> list[Tensor]:
-    return [_stream(piece, w) for w in record.weights]
-
-
-def _stream(piece: Piece, value: Any) -> Tensor:
-    if isinstance(value, str):
-        return piece.values[value]  # type: ignore[no-any-return]
-    return torch.full((1,) * LEAD, float(value), dtype=piece.machine.dtype, device=piece.clock.device)
 
 
 def rates(piece: Piece, record: Objective) -> dict[str, Tensor]:
@@ -72,67 +54,23 @@ def rates(piece: Piece, record: Objective) -> dict[str, Tensor]:
 # Gathering
 
 
-def buffered(record: Objective) -> bool:
-    """Whether gradients are taken at the write, from the ticks themselves."""
-    return bool(record.over) or record.times > 1
-
-
 def tickwise(record: Objective) -> bool:
     """Whether each tick's own gradient is wanted, not only their sum."""
     return record.every.unit != "step" and (record.every.count == 1 or bool(record.hold))
 
 
 def gather(piece: Piece, record: Objective) -> None:
-    if buffered(record):
+    if buffers.needed(record):
         return
     each = tickwise(record)
     apart = each and piece.ticks > 1
-    found = weighed(
+    found = weighing.weighed(
         piece, record, gradients.captured(piece, record), piece.ticks, None, each or piece.ticks == 1, apart
     )
     piece.values[f"gradient {record.id}"] = {
         "whole": found.whole, "x": {n: f[0] for n, f in found.factors.items()},
         "d": {n: f[1] for n, f in found.factors.items()}, "keys": found.keys,
     }  # fmt: skip
-
-
-def weighed(
-    piece: Piece,
-    record: Objective,
-    streams: list[Captured],
-    ticks: int,
-    row: Frame | None,
-    each: bool,
-    factored: bool = False,
-) -> Gradient:
-    """The gradient over these ticks, `when` and `weighted` taken in; their sum, or each tick's own.
-    row: the ticks' masks and factors where they are kept, else this piece's."""
-    masks = row["active"] if row else {m: active(piece, record, m) for m in record.memories}
-    weights = row["weights"] if row else factors(piece, record)
-    if row is None and each and not weights:
-        return gradients.gradient(piece, record, streams, ticks, each=True, factored=factored)
-    plain = all(m is True for m in masks.values())
-    own = len(record.bodies) == len(record.memories) and all(w.dim() == LEAD for w in weights)
-    if own and not (weights and record.detached):  # a factor keeps its own gradients
-        scale: list[Tensor | None] = []
-        for i, m in enumerate(record.memories):
-            s: Any = None if masks[m] is True else factor(masks[m], _stream(piece, 1.0))
-            if weights:
-                s = weights[i] if s is None else s * weights[i]
-            scale.append(s)
-        return gradients.gradient(piece, record, streams, ticks, scale, each, factored)
-    if plain and not weights:
-        return gradients.gradient(piece, record, streams, ticks, each=each, factored=factored)
-    found = gradients.gradient(piece, record, streams, ticks, each=True)
-    whole = {}
-    for name, g in found.whole.items():
-        i = next(i for i, m in enumerate(record.memories) if name.startswith(f"{m}."))
-        if weights:
-            g = g * onto(weights[i], g.dim())
-        mask: Any = masks[record.memories[i]]
-        g = g if mask is True or each else choose(mask, g, torch.zeros_like(g))
-        whole[name] = g if each else g.sum(1, keepdim=True)
-    return Gradient(whole, {}, found.keys)
 
 
 # Writing
@@ -143,20 +81,20 @@ def write(piece: Piece, record: Objective) -> None:
     begun = {m: memories.begun(piece, piece.facts.memories[m]) for m in record.memories}
     last = piece.number + piece.ticks - 1
     due = {m: ends(last, begun[m], record.every.count) for m in record.memories}
-    masks = {m: active(piece, record, m) for m in record.memories}
+    masks = {m: weighing.active(piece, record, m) for m in record.memories}
     kept = dict(piece.frame.get(record.id, {}))
     counted = {m: mask if mask is True else _counted(kept, m, mask) for m, mask in masks.items()}
     on = {m: both(counted[m], due[m]) for m in record.memories}
     kept_rules = dict(kept.get("rules", {}))
-    if buffered(record):
-        kept["buffer"] = _buffered(piece, record, kept.get("buffer"), masks)
+    if buffers.needed(record):
+        kept["buffer"] = buffers.with_ticks(piece, record, kept.get("buffer"), masks)
         rows = kept["buffer"]
         if any(mask is not False for mask in on.values()):
             for _ in range(record.times):
-                found = _from_buffer(piece, record, rows)
+                found = buffers.gradient(piece, record, rows)
                 apply(piece, record, found.whole, _latest(found.keys), rates(piece, record), on, kept_rules)
         if not record.over:
-            kept["buffer"] = _left(rows, due)
+            kept["buffer"] = buffers.left(rows, due)
     else:
         found_now = piece.values[f"gradient {record.id}"]
         sums = _added(piece, record, kept.get("sum", {}), found_now, masks)
@@ -244,79 +182,6 @@ def apply(
         piece.frame[memory] = held | {"weights": held["weights"] | weights}
 
 
-# Ticks that are kept for the write: `over last`, `times`
-
-
-def _buffered(piece: Piece, record: Objective, before: Frame | None, masks: Mapping[str, Mask]) -> Frame:
-    """The kept ticks with those of this piece: what their objectives read, which copies count, their factors."""
-    now: Frame = {
-        "captured": {
-            f"{i}": {n: _written(piece, x) for n, x in given.items()}
-            for i, given in enumerate(gradients.captured(piece, record))
-        },
-        "active": {m: _marks(piece, mask, piece.facts.memories[m].heads) for m, mask in masks.items()},
-        "weights": {f"{i}": _written(piece, w) for i, w in enumerate(factors(piece, record))},
-        "weight": _written(piece, _stream(piece, record.over_weight)),
-    }
-    rows = _joined(before, now) if before else now
-    return _last(rows, record.over) if record.over else rows
-
-
-def _written(piece: Piece, x: Tensor) -> Tensor:
-    return x.expand(piece.batch, piece.ticks, *x.shape[2:])
-
-
-def _marks(piece: Piece, mask: Mask, heads: int) -> Tensor:
-    return _tensor(piece, mask).expand(piece.batch, piece.ticks, max(1, heads))
-
-
-def _tensor(piece: Piece, mask: Mask) -> Tensor:
-    if isinstance(mask, Tensor):
-        return mask
-    return torch.full((1,) * LEAD, mask, device=piece.clock.device)
-
-
-def _joined(a: Any, b: Any) -> Any:
-    return {n: _joined(a[n], b[n]) for n in b} if isinstance(b, dict) else torch.cat([a, b], dim=1)
-
-
-def _last(rows: Any, count: int) -> Any:
-    return {n: _last(v, count) for n, v in rows.items()} if isinstance(rows, dict) else rows[:, -count:]
-
-
-def _left(rows: Frame, due: Mapping[str, Mask]) -> Frame | None:
-    """The kept ticks without those that were written."""
-    if all(mask is True for mask in due.values()):
-        return None
-    marks = {m: x if due[m] is False else x & ~_tensor_like(due[m], x) for m, x in rows["active"].items()}
-    return rows | {"active": marks}
-
-
-def _tensor_like(mask: Mask, like: Tensor) -> Tensor:
-    return mask if isinstance(mask, Tensor) else torch.full_like(like[:1, :1, :1], mask)
-
-
-def _from_buffer(piece: Piece, record: Objective, rows: Frame) -> Gradient:
-    """The gradient of the kept ticks at the weights as they are now."""
-    ticks = rows["weight"].shape[1]
-    streams = [rows["captured"][f"{i}"] for i in range(len(record.bodies))]
-    weights = [rows["weights"][f"{i}"] for i in range(len(record.weights))]
-    if not record.over:
-        return weighed(piece, record, streams, ticks, {"active": rows["active"], "weights": weights}, each=False)
-    weight = rows["weight"]
-    if weight.dim() > LEAD:  # today's, by age
-        weight = weight[:, -1, :, :ticks].flip(-1).transpose(1, 2)
-    scale = [weight * factor(rows["active"][record.memories[i]], weight) for i in range(len(record.bodies))]
-    found = gradients.gradient(piece, record, streams, ticks, scale)
-    if not weights:
-        return found
-    whole = {}
-    for name, g in found.whole.items():
-        i = next(i for i, m in enumerate(record.memories) if name.startswith(f"{m}."))
-        whole[name] = g * onto(weights[i][:, -1:], g.dim())
-    return Gradient(whole, {}, found.keys)
-
-
 def forget(piece: Piece, record: Objective, memory: Any, where: Mask) -> None:
     """A learn without what these copies of a memory had gathered: their windows begin at this tick."""
     kept: Frame = dict(piece.frame.get(record.id, {}))
@@ -333,7 +198,7 @@ def forget(piece: Piece, record: Objective, memory: Any, where: Mask) -> None:
         }
     if "buffer" in kept:
         marks = kept["buffer"]["active"]
-        off = _tensor(piece, where)
+        off = buffers.marks_of(piece, where)
         kept["buffer"] = kept["buffer"] | {"active": {m: x & ~off if m == memory.id else x for m, x in marks.items()}}
     if "rules" in kept:
         kept["rules"] = rules.forgotten(where, kept["rules"], memory.id, memory.heads)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nldsl.compiler.distribute import Loop, Shape, Stage, Together, distribute, nodes_of
+from nldsl.compiler.dependences import Shape, nodes_of
+from nldsl.compiler.distribute import Loop, Stage, Together, distribute
 from nldsl.compiler.lowerings import LOWERINGS
 
 from nldsl.graph import LevelGraph, Memory, Objective, Stream

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from nldsl.compiler import attention, forms, segments, stages
-from nldsl.compiler.distribute import Loop, Node, Shape, Stage, nodes_of
+from nldsl.compiler.dependences import Node, Shape, nodes_of
+from nldsl.compiler.distribute import Loop, Stage
 from nldsl.compiler.lowerings import Lowering, lowering_of
 from nldsl.compiler.piece import Facts, Frame, Piece, clock_of
 from nldsl.compiler.starts import draw

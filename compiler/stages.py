@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from nldsl.compiler.distribute import Loop, Node, Stage, Together
+from nldsl.compiler.dependences import Node
+from nldsl.compiler.distribute import Loop, Stage, Together
 from nldsl.compiler.masks import Mask
 from nldsl.compiler.piece import Piece
 from torch import Tensor

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 from nldsl.compiler import stages
-from nldsl.compiler.distribute import Loop, Node, Stage, Together
+from nldsl.compiler.dependences import Node
+from nldsl.compiler.distribute import Loop, Stage, Together
 from nldsl.compiler.masks import LEAD
 from nldsl.compiler.piece import Piece
 from torch import Tensor, fx, nn

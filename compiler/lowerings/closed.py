@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from nldsl.compiler import affine, learning, rules
+from nldsl.compiler import affine, buffers, rules
 from nldsl.compiler.affine import Form, Key, NotAffine
 from torch import Tensor
 
@@ -31,7 +31,7 @@ def why_not(loop: Loop, machine: Any) -> str:
     record, part = loop.nodes[0]
     if not isinstance(record, Objective) or part != "write":
         return "it is written by `<-`"
-    if record.every.count != 1 or record.when or learning.buffered(record):
+    if record.every.count != 1 or record.when or buffers.needed(record):
         return "it does not write every token"
     assert record.optimizer is not None and record.retention is not None
     if any(rules.asks(machine, r, "total_norm") for r in (record.optimizer, record.retention)):
