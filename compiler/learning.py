@@ -102,13 +102,18 @@ def write(piece: Piece, record: Objective) -> None:
             apply(piece, record, sums, _latest(found_now["keys"]), rates(piece, record), on, kept_rules)
         kept["sum"] = _emptied(sums, due)
     left = {m: both(c, negated(due[m])) for m, c in counted.items() if c is not True}
-    kept["counted"] = {m: c for m, c in left.items() if c is not False}
+    kept["counted"] = {m: _kept(piece, m, c) for m, c in left.items() if isinstance(c, Tensor)}
     kept["rules"] = kept_rules
     piece.frame[record.id] = {n: v for n, v in kept.items() if v}
 
 
 def _latest(keys: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {n: head(k, slice(-1, None)) for n, k in keys.items()}
+
+
+def _kept(piece: Piece, memory: str, mask: Tensor) -> Tensor:
+    """A mask with its batch and heads written out, as a state has them."""
+    return mask.expand(piece.batch, 1, max(1, piece.facts.memories[memory].heads))
 
 
 def _counted(kept: Frame, memory: str, mask: Any) -> Mask:

@@ -83,22 +83,21 @@ def _read(bodies: Sequence[Body], known: Mapping[str, Memory]) -> Iterator[str]:
                 yield from _read(known[record.memory].starts, known)
 
 
-def phase(nodes: Sequence[Node], piece: Piece) -> tuple[Any, ...]:
-    """What the number of a piece's first tick decides."""
+def phase(nodes: Sequence[Node], memories: Sequence[str], piece: Piece) -> tuple[Any, ...]:
+    """What the number of a piece's first tick decides. memories: all that the records read or write; windows begin where
+    they restart, wherever that is."""
     number = piece.number
     assert isinstance(number, int)
     found: list[Any] = [number == 0]
     for record, _ in nodes:
-        if isinstance(record, Memory):
-            if record.reset_every:
-                found.append(number % record.reset_every)
-        elif isinstance(record, Objective):
+        if isinstance(record, Objective):
             found.append(number % record.every.count if record.every.unit == "token" else 0)
             if record.hold:
                 found.append(number % record.hold_length)
-        elif record.every > 1:
+        elif isinstance(record, Stream) and record.every > 1:
             found.append(number % record.every)
-    return tuple(found)
+    resets = (piece.facts.memories[m].reset_every for m in memories)
+    return (*found, *(number % r for r in resets if r))
 
 
 class Steps:
@@ -124,7 +123,7 @@ class Steps:
             return
         needs, spec, tensors = self._asked(piece, todo, nodes)
         shapes = tuple((x.shape, x.dtype) for x in tensors)
-        key = (id(todo), alone, piece.ticks, phase(nodes, piece), spec, shapes, *mode(piece))
+        key = (id(todo), alone, piece.ticks, phase(nodes, needs.memories, piece), spec, shapes, *mode(piece))
         body = self.bodies.setdefault(key, Step())
         body.met += 1
         if body.met <= self.patience and self.compiler is None:
@@ -148,7 +147,7 @@ class Steps:
             piece.run(stage.nodes)
             return
         needs, spec, tensors = self._asked(piece, stage, stage.nodes)
-        key = (id(stage), phase(stage.nodes, piece), spec, piece.ticks == 1, *mode(piece))
+        key = (id(stage), phase(stage.nodes, needs.memories, piece), spec, piece.ticks == 1, *mode(piece))
         body = self.bodies.setdefault(key, Step())
         body.met += 1
         if body.call is None:  # the first time it is run as it is, and so is known what it gives
