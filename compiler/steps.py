@@ -84,8 +84,8 @@ def _read(bodies: Sequence[Body], known: Mapping[str, Memory]) -> Iterator[str]:
 
 
 def phase(nodes: Sequence[Node], memories: Sequence[str], piece: Piece) -> tuple[Any, ...]:
-    """What the number of a piece's first tick decides. memories: all that the records read or write; windows begin where
-    they restart, wherever that is."""
+    """What the number of a piece's first tick decides. memories: all that the records read or write; windows begin
+    where they restart, wherever that is."""
     number = piece.number
     assert isinstance(number, int)
     found: list[Any] = [number == 0]

@@ -19,7 +19,7 @@ from hypothesis import given, seed
 from hypothesis import strategies as st
 from laws.programs import Program, laws, noticed, using, valid_programs
 from laws.test_splits import without
-from nldsl.compiler import learning, memories, plan, segments
+from nldsl.compiler import learning, memories, plan, segments, weighing
 from nldsl.compiler.module import CompiledModule
 from nldsl.compiler.runner import Runner
 from torch import Tensor
@@ -227,7 +227,7 @@ MUTANTS: dict[Callable[..., Any], tuple[Any, str, Law, tuple[str, ...]]] = {
     not_quite: (learning, "apply", law_of_agreement, ("optimizer state",)),
     held_once: (memories, "_take_hold", law_of_agreement, ("hold state",)),
     read_early: (plan, "nodes_of", law_of_agreement, ("every token", "read below")),
-    always: (learning, "active", law_of_agreement, ("when",)),
+    always: (weighing, "active", law_of_agreement, ("when",)),
     opened_once: (memories, "_restarts", law_of_agreement, ("reset every",)),
     unwritten: (segments, "close", law_of_agreement, ("loss on tokens",)),
     unmasked: (CompiledModule, "_ragged", law_of_gaps, ("every token",)),
