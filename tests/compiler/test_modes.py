@@ -18,18 +18,21 @@ from compiler.programs import PROGRAMS, furthest, given, program, squares, stirr
 TICKS = 13
 BLOCKS = ["SelfModifyingTitans", "LMM", "TTTLinear", "DeltaNet", "GatedDeltaNet", "Attention"]
 
-# The square root of a sum that is 0 at the first tick, inside the loop that the memory carries.
+# The square root of a sum that is 0 at the first tick, and a projection, inside the loop that the memory carries.
 ROOT = """\
+net empty(d) over x: [d] -> [d] {
+  param w: [d, d] = zeros
+  return x @ w
+}
+
 block Root(dim = 8) over x: [dim] -> [dim] {
-  memory M = matrix(dim) from zeros
+  memory M = empty(dim)
   y = M(x) / (1 + sqrt(sum(M(x)^2)))
-  learn M : x -> y + x minimizing huber(1) by gd(0.1) every token
-  return y + (x |> linear(dim))
+  t = x + y |> linear(dim)
+  learn M : x -> t minimizing huber(1) by gd(0.1) every token
+  return y + t
 }
 """
-
-# The same with a projection inside that loop.
-INSIDE = ROOT.replace("memory M", "memory W = matrix(dim)  memory M").replace("y + x", "x + W(y)")
 
 # No product but those of its memory.
 BARE = """\
@@ -94,7 +97,7 @@ def test_training_goes_on_from_a_state_of_inference_mode(name: str) -> None:
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_a_body_that_was_traced_without_gradients_is_not_trained_with(mode: Callable[[], Any]) -> None:
     """The derivative of a square root at 0 is 0; without gradients it has another, faster form."""
-    module, plain = (stirred(nldsl.compile_text(ROOT, dtype=torch.float64)) for _ in range(2))
+    module, plain = (nldsl.compile_text(ROOT, dtype=torch.float64) for _ in range(2))
     module.runner.steps.patience = 0
     x = given(module, 6)
     with mode():
@@ -200,7 +203,7 @@ def test_autocast_leaves_other_dtypes_alone() -> None:
 
 def test_autocast_reaches_traced_bodies() -> None:
     """Whatever was traced first, with it or without."""
-    module, plain = (stirred(nldsl.compile_text(INSIDE)) for _ in range(2))
+    module, plain = (stirred(nldsl.compile_text(ROOT)) for _ in range(2))
     module.runner.steps.patience = 0
     x = given(module, 6)
     for mode in (bfloat16, nullcontext, bfloat16, nullcontext):
