@@ -174,7 +174,13 @@ class Steps:
         }
         tensors: list[Tensor] = []
         form = flattened(given, tensors)
-        return needs, form, [x.contiguous() for x in tensors]  # so that a traced view fits wherever a chunk lies
+        return needs, form, [self._packed(x) for x in tensors]
+
+    def _packed(self, x: Tensor) -> Tensor:
+        """x in one piece, so that a traced view fits wherever a chunk lies. A compiler also looks at the strides of
+        axes with one entry, which a view sets right."""
+        packed = x.contiguous()
+        return packed if self.compiler is None or isinstance(x, nn.Parameter) else packed.view(x.shape)
 
     def _function(
         self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool, needs: Needs, spec: Any, body: Step
