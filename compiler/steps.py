@@ -229,7 +229,7 @@ def title(todo: Stage, alone: bool, piece: Piece) -> str:
 
 def mode(piece: Piece) -> tuple[Any, ...]:
     """What decides how a body computes, besides its text and shapes."""
-    return piece.clock.device, piece.machine.low, torch.is_grad_enabled()
+    return piece.batch, piece.clock.device, piece.machine.low, torch.is_grad_enabled()
 
 
 def body_of(piece: Piece, todo: Loop | Stage, nodes: Sequence[Node], alone: bool) -> None:
