@@ -15,10 +15,13 @@ JOBS   := 2
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## check, draw and run a small Hope
+demo: $(READY) ## check and draw Hope, train a small one for about two minutes, let it write
 	$(BIN)/nldsl check examples/hope.nl
 	$(BIN)/nldsl draw examples/hope.nl -o hope.svg
-	$(BIN)/nldsl run examples/hope.nl --set dim=32 --set depth=2 --set heads=2 --set 'periods=[16, 64, 256]' --tokens 1040
+	rm -rf build/demo
+	$(BIN)/nldsl train examples/hope.nl --out build/demo --steps 120 --batch 8 --length 128 \
+	  --set dim=64 --set depth=1 --set heads=4 --set 'periods=[32, 64]' --set lr=2e-3
+	$(BIN)/nldsl generate build/demo --prompt 'def read(' --temperature 0.8
 
 test: lint types ## everything a change has to pass
 	$(BIN)/pytest -n 2
