@@ -55,8 +55,8 @@ def test_repeated_layers_are_one_box() -> None:
 
 def test_small_weights_of_the_layers_are_one_box() -> None:
     group = boxes(shown())["layers.*"]
-    assert (group.kind, group.copies, len(group.members)) == ("group", 12, 8)
-    assert group.size == 2 * 512 * 512 + 4 * 512 + 2 * 4 * 512  # two projections, four norms, two kernels of width 4
+    assert (group.kind, group.copies, len(group.members)) == ("group", 12, 9)
+    assert group.size == 2 * 512 * 512 + 4 * 512 + 3 * 4 * 512  # two projections, four norms, three kernels of width 4
 
 
 def test_nothing_is_lost_in_folding() -> None:
