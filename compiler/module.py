@@ -241,7 +241,7 @@ class CompiledModule(Scope):
     @property
     def levels(self) -> Any:
         """The level table, fastest first."""
-        from nldsl.level_table import level_table
+        from nldsl.table import level_table
 
         return level_table(self.graph)
 

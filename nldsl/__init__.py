@@ -79,7 +79,7 @@ def _compiled(graph: LevelGraph, options: dict[str, Any]) -> CompiledModule:
 def level_table(graph: LevelGraph) -> Any:
     """The levels of a graph, fastest first: period, members, parameters, state, what feeds it, how far back its
     gradient reaches. Its `str` is a table."""
-    from nldsl.level_table import level_table as table
+    from nldsl.table import level_table as table
 
     return table(graph)
 

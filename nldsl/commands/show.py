@@ -57,7 +57,7 @@ def command(
     if levels or gradients or as_graph or plan or code or not tree:
         graph = load(program, hyper)
         if levels or not (gradients or as_graph or tree or plan or code):
-            from nldsl.level_table import level_table
+            from nldsl.table import level_table
 
             parts.append(str(level_table(graph)))
         if gradients:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import nldsl
-from nldsl.level_table import LevelTable, level_table
 from nldsl.parameters import learned_parameters
+from nldsl.table import LevelTable, level_table
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -219,3 +219,8 @@ def test_rows_as_data() -> None:
         "number": 1, "period": "every step", "name": "", "members": ("learn W momentum.s",), "parameters": 0,
         "state": 0, "grows": 0, "shared": 8, "fed_by": (), "reads": (2,), "reach": "none",
     }  # fmt: skip
+
+
+def test_it_can_be_asked_for_twice() -> None:
+    graph = nldsl.load("examples/two_levels.nl", dim=8)
+    assert str(nldsl.level_table(graph)) == str(nldsl.level_table(graph))
