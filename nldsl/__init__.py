@@ -42,19 +42,21 @@ def check(program: str, **hyper: Any) -> list[Diagnostic]:
     return front_end(str(program), hyper).findings.sorted()
 
 
-def load(program: str, **hyper: Any) -> LevelGraph:
-    """The level graph of `FILE.nl`, `FILE.nl:Name` or `std.hope:Hope`. Raises ProgramError if it is wrong."""
-    return _checked(str(program), hyper, None)
+def load(program: str, as_model: bool = False, **hyper: Any) -> LevelGraph:
+    """The level graph of `FILE.nl`, `FILE.nl:Name` or `std.hope:Hope`. as_model: of a model of one layer around a block
+    (embedding, block, head). Raises ProgramError if it is wrong."""
+    return _checked(str(program), hyper, None, as_model)
 
 
-def load_text(text: str, name: str | None = None, **hyper: Any) -> LevelGraph:
+def load_text(text: str, name: str | None = None, as_model: bool = False, **hyper: Any) -> LevelGraph:
     """The level graph of a program given as text. Raises ProgramError if it is wrong."""
-    return _checked(f"<text>:{name}" if name else "<text>", hyper, text)
+    return _checked(f"<text>:{name}" if name else "<text>", hyper, text, as_model)
 
 
 def compile(program: str, **options: Any) -> CompiledModule:
-    """The `nn.Module` of a program. Options: seed, dtype (torch.float32), only ("recurrence": token by token); all
-    others are hyper-parameters. Raises ProgramError if the program is wrong."""
+    """The `nn.Module` of a program. Options: seed, dtype (torch.float32), only ("recurrence": token by token), as_model
+    (True: of a model of one layer around a block); all others are hyper-parameters. Raises ProgramError if the program
+    is wrong."""
     own, hyper = _options(options)
     return _compiled(load(program, **hyper), own)
 
@@ -91,9 +93,13 @@ def draw(graph: LevelGraph, path: str) -> None:
     write(graph, path)
 
 
-def _checked(program: str, hyper: dict[str, Any], text: str | None) -> LevelGraph:
+def _checked(program: str, hyper: dict[str, Any], text: str | None, as_model: bool) -> LevelGraph:
     from nldsl.program import entry, front_end
 
+    if as_model:
+        from nldsl.as_model import model_of
+
+        program, text = model_of(program, text)
     result = front_end(program, hyper, text)
     if result.graph is None and not result.findings.errors and result.module is not None:
         entry(result.module, "model", result.findings)

@@ -66,10 +66,15 @@ def split(program: str) -> tuple[str, str, str]:
 def _open(place: str, text: str | None, linker: Linker) -> ModuleScope | None:
     if text is not None:
         return linker.link(text, place, Path(place))
+    return linker.file(path_of(place))
+
+
+def path_of(place: str) -> Path:
+    """Where `FILE.nl` or `std.hope` lies."""
     path = Path(place)
     if place.startswith("std.") and path.suffix != ".nl":
-        path = library().joinpath(*place.split(".")[1:]).with_suffix(".nl")
-    return linker.file(path)
+        return library().joinpath(*place.split(".")[1:]).with_suffix(".nl")
+    return path
 
 
 def entry(module: ModuleScope, name: str, findings: Findings) -> Function | None:

@@ -181,7 +181,7 @@ def _with_loss(context: Context) -> None:
             "this learns from `loss`, and nothing assigns one",
             spans[0],
             hint="a model assigns it: `loss = cross_entropy(logits, next(ids))`; a block learns "
-            "from the loss of the model it is in",
+            "from the loss of the model it is in, and `as_model=True` makes one of it",
         )
 
 

@@ -1,0 +1,94 @@
+"""A model around a block: embedding, block, head, and a learn for all that nothing else claims."""
+
+from __future__ import annotations
+
+from nldsl.diagnostics import Diagnostic, Findings, ProgramError
+from nldsl.modules import Linker
+from nldsl.program import entry, path_of, split
+from nldsl.syntax import tree
+from nldsl.syntax.parse import read
+
+MODEL = """
+model {name}({parameters}) over ids: int {{
+  x = ids |> embed(vocab, {width})
+  x = x + {block}({arguments})(rmsnorm(x))
+  logits = x |> rmsnorm |> linear(vocab)
+  loss   = cross_entropy(logits, next(ids))
+  learn * minimizing loss by adamw(outer_lr, decay = 0.1) every step
+  return logits
+}}
+"""
+
+
+def model_of(program: str, text: str | None = None) -> tuple[str, str]:
+    """(program, text) of a model with the block in it that `program` names, with `vocab` (256) and `outer_lr` (4e-4)
+    beside the block's own hyper-parameters. A model is given back as it is. Raises ProgramError where there is no such
+    block, or where it is not over one stream `x: [dim] -> [dim]`."""
+    place, _, name = split(program)
+    findings = Findings()
+    path = path_of(place)
+    if text is None:
+        text, problems = read(path)
+        findings.extend(problems)
+        findings.raise_errors()
+    scope = Linker(findings).link(text, str(path), path)
+    findings.raise_errors()
+    assert scope is not None
+    function = entry(scope, name, findings)
+    findings.raise_errors()
+    if function is None:
+        said = f"`{path}` has no block to make a model of; name one: `{path}:Name`"
+        raise ProgramError([Diagnostic("NL109", said, scope.module.span)])
+    block = function.definition
+    if block.kind == "model":
+        return f"{path}:{block.name.id}", text
+    own = [p for p in block.parameters if p.name not in ("vocab", "outer_lr")]
+    parts = {
+        "name": _free(f"{block.name.id}Model", text),
+        "block": block.name.id,
+        "width": _width(block),
+        "parameters": ", ".join(["vocab = 256", *(_shown(p, text) for p in own), "outer_lr = 4e-4"]),
+        "arguments": ", ".join(f"{p.name} = {p.name}" for p in own),
+    }
+    return f"{path}:{parts['name']}", text + MODEL.format(**parts)
+
+
+def _width(block: tree.Definition) -> str:
+    """The parameter that says how wide a block is."""
+    shapes = [p.shape for p in block.ports] + list(block.results)
+    widths = {_name(s) for s in shapes}
+    if len(block.ports) != 1 or len(shapes) != 2 or len(widths) != 1 or "" in widths:
+        raise ProgramError(
+            [
+                Diagnostic(
+                    "NL109",
+                    f"`{block.name.id}` is no block over one stream `x: [dim] -> [dim]`",
+                    block.name.span,
+                    hint="write the model around it yourself",
+                )
+            ]
+        )
+    return widths.pop()
+
+
+def _name(shape: tree.List | tree.Name | None) -> str:
+    """`dim` of `[dim]`, "" of any other shape."""
+    items = shape.items if isinstance(shape, tree.List) else ()
+    return items[0].id if len(items) == 1 and isinstance(items[0], tree.Name) else ""
+
+
+def _shown(parameter: tree.Parameter, text: str) -> str:
+    """A parameter as the text has it."""
+    if parameter.default is None:
+        return parameter.name
+    span = parameter.default.span
+    lines = text.splitlines()[span.line - 1 : span.end_line]
+    lines[-1] = lines[-1][: span.end_column - 1]
+    lines[0] = lines[0][span.column - 1 :]
+    return f"{parameter.name} = {' '.join(line.strip() for line in lines)}"
+
+
+def _free(name: str, text: str) -> str:
+    while name in text:
+        name += "_"
+    return name
