@@ -39,6 +39,7 @@ def apply(stream: Stream, args: list[Any], call: Call) -> Tensor:
         args = [scalar(a, call) if isinstance(a, float) else a for a in args]
     elif stream.dtype == "real" and stream.op not in INDEXED:
         args = [a.to(call.dtype) if isinstance(a, Tensor) and a.dtype is torch.int64 else a for a in args]
+    args = narrowed(args, call.dtype)
     own = OWN.get(stream.op)
     if own is not None:
         return own(call, *args)
@@ -46,6 +47,17 @@ def apply(stream: Stream, args: list[Any], call: Call) -> Tensor:
     assert form is not None
     result = form(torch, call, *args)
     return lifted(result, call)
+
+
+def narrowed(args: list[Any], dtype: torch.dtype) -> list[Any]:
+    """In a rule, what depends on the clock alone is in float64: 1 - b^n would lose half its digits in less. Where it
+    meets other tensors it takes their type."""
+    types = {a.dtype for a in args if isinstance(a, Tensor) and a.is_floating_point()}
+    return (
+        [a.to(dtype) if isinstance(a, Tensor) and a.dtype is torch.float64 else a for a in args]
+        if len(types) > 1
+        else args
+    )
 
 
 def lifted(result: Tensor, call: Call) -> Tensor:

@@ -126,7 +126,7 @@ class Piece:
             case "weight":
                 return memories.weight(self, stream.memory, stream.leaf, stream.mode)
             case "tick":
-                return self.clock.to(self.machine.dtype)
+                return self.clock.to(torch.float64 if self.path else self.machine.dtype)
             case "data" if stream.id in self.recorded:
                 return self.recorded[stream.id]
         args: list[Any] = [self.values[a] if isinstance(a, str) else float(a) for a in stream.args]
@@ -138,7 +138,8 @@ class Piece:
             case "causal_conv":
                 return windows.convolve(self, stream, args[0], args[1])
             case "window_sum" | "window_mean" | "window_last":
-                return windows.gather(self, stream, *args)
+                x = args[0].to(self.machine.dtype) if args[0].dtype is torch.float64 else args[0]
+                return windows.gather(self, stream, x, *args[1:])
         low = self.machine.low
         if low is not None and stream.id in self.facts.projections and not self.path:
             return forms.apply(stream, [x.to(low) for x in args], self.facts.calls[stream.id]).to(self.machine.dtype)

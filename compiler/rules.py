@@ -66,6 +66,7 @@ def run_rule(
     name = next(b for m, leaf, b in rule.bodies if (m, leaf) == (place.memory, place.leaf))
     body: Body = piece.machine.bodies[name]
     inputs: dict[str, Any] = {}
+    w = given["w"]
     for port in body.inputs:
         source = rule.args[int(port.id[3:])] if port.id.startswith("arg") else port.stream
         inputs[port.id] = streams[source] if source else given[port.id]
@@ -73,8 +74,7 @@ def run_rule(
         inner = piece.within(body, inputs)
         inner.ticks = 1
         inner.run(tuple((r, "") for r in body.records))
-        return inner.values[body.results[0]]  # type: ignore[no-any-return]
-    w = given["w"]
+        return inner.values[body.results[0]].to(w.dtype)  # type: ignore[no-any-return]
     batch, heads = w.shape[0], w.shape[2]
     slot = f"{place.name} {'retention' if 'u' in given else 'optimizer'}"
     before = kept.get(slot) or {"count": torch.zeros(batch * heads, 1, 1, dtype=torch.int64, device=w.device)}
@@ -90,7 +90,7 @@ def run_rule(
                 inner.open(record)
     old = dict(inner.frame)
     inner.run(tuple((r, "") for r in body.records))
-    result: Tensor = inner.values[body.results[0]]
+    result: Tensor = inner.values[body.results[0]].to(w.dtype)
     frame, count = inner.frame, before["count"] + 1
     if active is not True:
         on = folded(active.expand(batch, 1, heads), batch, heads)  # type: ignore[union-attr]

@@ -79,16 +79,15 @@ TORCH: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 
 
 @pytest.mark.parametrize("rule", TORCH)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_an_optimizer_is_torchs(rule: str, dtype: torch.dtype) -> None:
-    """A hundred steps. (momentum keeps the rate inside, which is the same while the rate is constant. `1 - b2^n` of the
-    text loses digits that torch keeps, as it has numbers in float64 always: in float32 that shows.)"""
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_an_optimizer_is_torchs(rule: str, dtype: torch.dtype, tolerance: float) -> None:
+    """A hundred steps. (momentum keeps the rate inside, which is the same while the rate is constant.) Torch's own is
+    in float64 each time: in float32 its AdamW multiplies by a rounded 1 - lr decay, and is 2e-6 from itself by then."""
     parameters, optimizer = weights(f"by {rule} every step", dtype)
-    theirs = [torch.nn.Parameter(p.detach().clone()) for p in parameters]
+    theirs = [torch.nn.Parameter(p.detach().double()) for p in parameters]
     train(parameters, optimizer, 100)
     train(theirs, TORCH[rule](theirs), 100)
-    single = 4e-6 if "adam" in rule else 1e-6
-    assert apart(parameters, theirs) < (1e-12 if dtype is torch.float64 else single)
+    assert apart([p.double() for p in parameters], theirs) < tolerance
 
 
 # Muon, from the equations of its authors' code: weights are [out, in] there, and [in, out] here
