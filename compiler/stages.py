@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,8 +33,11 @@ def _loop(piece: Piece, loop: Loop) -> None:
         return
     gives = piece.machine.gives(loop.nodes)
     collected: dict[str, list[tuple[Any, int]]] = {name: [] for name in gives}
-    for begin, end in chunks(piece.number, piece.ticks, loop):
-        part = part_of(piece, begin, end)
+    _open(piece, loop)
+    bounds = list(chunks(piece.number, piece.ticks, loop))
+    cuts = Cuts(piece.values, bounds)
+    for i, (begin, end) in enumerate(bounds):
+        part = part_of(piece, cuts, i, begin, end)
         piece.machine.steps.run(part, loop, loop.nodes, loop.alone and (piece.number + end) % loop.length == 0)
         piece.frame = part.frame
         for name in gives:
@@ -54,40 +57,64 @@ def chunks(number: int, ticks: int, loop: Loop) -> Iterator[tuple[int, int]]:
     return zip(begins, [*begins[1:], ticks], strict=True)
 
 
-def part_of(piece: Piece, begin: int, end: int) -> Piece:
+def _open(piece: Piece, loop: Loop) -> None:
+    """Memories that a run has not met yet open before the loop where they can, so that its first chunk is like all."""
+    for record, _ in loop.nodes:
+        if isinstance(record, Memory) and record.id not in piece.frame and not record.starts and not record.reset_when:
+            piece.open(record)
+
+
+def part_of(piece: Piece, cuts: Cuts, index: int, begin: int, end: int) -> Piece:
     """Some ticks of a piece, with its values as they are there."""
-    part = piece.within(piece.body, Cut(piece.values, begin, end))
+    part = piece.within(piece.body, Cut(cuts, index))
     part.ticks, part.number = end - begin, piece.number + begin
     part.clock = piece.clock[:, begin:end]
-    part.recorded = {n: cut(v, begin, end) for n, v in piece.recorded.items()}
+    part.recorded = {n: v[:, begin:end] for n, v in piece.recorded.items()}
     part.shift, part.second_order, part.plain = piece.shift, piece.second_order, piece.plain
     return part
 
 
-class Cut(dict[str, Any]):
-    """The values of a piece, cut to some of its ticks when they are asked for."""
+class Cuts:
+    """The values of a piece, cut into all its chunks when they are asked for: at once, as the gradient of a piece cut
+    out by itself would be a whole of zeros."""
 
-    def __init__(self, values: Mapping[str, Any], begin: int, end: int) -> None:
+    def __init__(self, values: Mapping[str, Any], bounds: Sequence[tuple[int, int]]) -> None:
+        self.values, self.lengths = values, [end - begin for begin, end in bounds]
+        self.parts: dict[str, list[Any]] = {}
+
+    def part(self, name: str, index: int) -> Any:
+        if name not in self.parts:
+            self.parts[name] = split(self.values[name], self.lengths)
+        return self.parts[name][index]
+
+
+class Cut(dict[str, Any]):
+    """The values of one chunk."""
+
+    def __init__(self, cuts: Cuts, index: int) -> None:
         super().__init__()
-        self.values_of_all, self.begin, self.end = values, begin, end
+        self.cuts, self.index = cuts, index
 
     def __missing__(self, name: str) -> Any:
-        value = cut(self.values_of_all[name], self.begin, self.end)
+        value = self.cuts.part(name, self.index)
         self[name] = value
         return value
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or name in self.values_of_all
+        return super().__contains__(name) or name in self.cuts.values
 
 
-def cut(value: Any, begin: int, end: int) -> Any:
+def split(value: Any, lengths: list[int]) -> list[Any]:
+    """A value in pieces of so many ticks each."""
     if isinstance(value, dict):
-        return {n: cut(v, begin, end) for n, v in value.items()}
+        parts = {n: split(v, lengths) for n, v in value.items()}
+        return [{n: p[i] for n, p in parts.items()} for i in range(len(lengths))]
     if isinstance(value, list):
-        return [cut(v, begin, end) for v in value]
+        rows = [split(v, lengths) for v in value]
+        return [[row[i] for row in rows] for i in range(len(lengths))]
     if isinstance(value, Tensor) and value.shape[1] > 1:
-        return value[:, begin:end]
-    return value
+        return list(torch.split(value, lengths, dim=1))
+    return [value] * len(lengths)
 
 
 def joined(parts: list[tuple[Any, int]]) -> Any:

@@ -17,8 +17,10 @@ import torch
 from nldsl.compiler import stages
 from nldsl.compiler.dependences import Node
 from nldsl.compiler.distribute import Loop, Stage, Together
+from nldsl.compiler.joining import joined
 from nldsl.compiler.masks import LEAD
 from nldsl.compiler.piece import Piece
+from nldsl.compiler.tidy import tidied
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -88,7 +90,8 @@ def phase(nodes: Sequence[Node], memories: Sequence[str], piece: Piece) -> tuple
     where they restart, wherever that is."""
     number = piece.number
     assert isinstance(number, int)
-    found: list[Any] = [number == 0]
+    resets = [piece.facts.memories[m].reset_every for m in memories if piece.facts.memories[m].reset_every]
+    found: list[Any] = [bool(resets) and number == 0]
     for record, _ in nodes:
         if isinstance(record, Objective):
             found.append(number % record.every.count if record.every.unit == "token" else 0)
@@ -96,8 +99,7 @@ def phase(nodes: Sequence[Node], memories: Sequence[str], piece: Piece) -> tuple
                 found.append(number % record.hold_length)
         elif isinstance(record, Stream) and record.every > 1:
             found.append(number % record.every)
-    resets = (piece.facts.memories[m].reset_every for m in memories)
-    return (*found, *(number % r for r in resets if r))
+    return (*found, *(number % r for r in resets))
 
 
 class Steps:
@@ -133,7 +135,8 @@ class Steps:
             flat = self._function(piece, todo, nodes, alone, needs, spec, body)
             body.title = title(todo, alone, piece)
             body.graph = make_fx(flat)(*(x.detach() for x in tensors))
-            body.graph.graph.eliminate_dead_code()
+            tidied(body.graph.graph)
+            joined(body.graph.graph)
             body.graph.recompile()
             body.call = body.graph if self.compiler is None else self.compiler(body.graph, False)
         self._finish(piece, body, needs, body.call(*tensors))
@@ -177,8 +180,10 @@ class Steps:
         return needs, form, [self._packed(x) for x in tensors]
 
     def _packed(self, x: Tensor) -> Tensor:
-        """x in one piece, so that a traced view fits wherever a chunk lies. A compiler also looks at the strides of
-        axes with one entry, which a view sets right."""
+        """x in one piece, so that a traced view fits wherever a chunk lies: head by head, as products want it. A
+        compiler also looks at the strides of axes with one entry, which a view sets right."""
+        if x.dim() > LEAD and x.shape[1] > 1 and x.shape[2] > 1:
+            return x.transpose(1, 2).contiguous().transpose(1, 2)
         packed = x.contiguous()
         return packed if self.compiler is None or isinstance(x, nn.Parameter) else packed.view(x.shape)
 

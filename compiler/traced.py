@@ -10,6 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
+from nldsl.compiler.tidy import tidied
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -35,17 +36,16 @@ class Traced:
 
 def graph_of(function: Function, tensors: list[Tensor]) -> fx.GraphModule:
     graph = make_fx(lambda *tensors: function(list(tensors)))(*tensors)
+    tidied(graph.graph)
     shortened(graph.graph)
     graph.recompile()
     return graph
 
 
 def shortened(graph: fx.Graph) -> None:
-    """Fewer operations to the same end: no view of what has the shape already, and x + c * y in one pass."""
+    """x + c * y in one pass."""
     for node in graph.nodes:
-        if node.target in (aten.view.default, aten.expand.default) and _form(node) == _form(node.args[0]):
-            node.replace_all_uses_with(node.args[0])
-        elif node.target in (aten.add.Tensor, aten.sub.Tensor) and not node.kwargs:
+        if node.target in (aten.add.Tensor, aten.sub.Tensor) and not node.kwargs:
             x, y = node.args
             if node.target is aten.add.Tensor and not _is_multiple(y, node):
                 x, y = y, x
@@ -59,9 +59,8 @@ def _is_multiple(y: Any, result: fx.Node) -> bool:
     if not isinstance(y, fx.Node) or y.target is not aten.mul.Tensor:
         return False
     x, number = y.args
-    return isinstance(x, fx.Node) and isinstance(number, int | float) and _form(x)[1] == _form(result)[1]
+    return isinstance(x, fx.Node) and isinstance(number, int | float) and _dtype(x) == _dtype(result)
 
 
-def _form(node: Any) -> tuple[Any, Any]:
-    value = node.meta["val"] if "val" in node.meta else node.meta["tensor_meta"]
-    return tuple(value.shape), value.dtype
+def _dtype(node: fx.Node) -> torch.dtype:
+    return node.meta["val"].dtype  # type: ignore[no-any-return]

@@ -143,9 +143,11 @@ def closed(old: Tensor, coefficients: dict[str, Tensor], x: Tensor, d: Tensor) -
 
 
 def solved(strict: Tensor, right: Tensor) -> Tensor:
-    """(I - strict)^-1 right, for a strictly lower triangular matrix."""
+    """(I - strict)^-1 right, for a strictly lower triangular matrix. Solved transposed: LAPACK stores columns, and so
+    the result, and its gradient, lie in memory row by row like everything else."""
     eye = torch.eye(strict.shape[-1], dtype=strict.dtype, device=strict.device)
-    found: Tensor = torch.linalg.solve_triangular(eye - strict, right, upper=False, unitriangular=True)
+    system = (eye - strict).mT
+    found: Tensor = torch.linalg.solve_triangular(system, right.mT, upper=True, left=False, unitriangular=True).mT
     return found
 
 
