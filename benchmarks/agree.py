@@ -30,7 +30,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 import torch  # noqa: E402
-from compiler.agreement import TOLERANCE, by_aot, by_graphs, by_recurrence, wrong  # noqa: E402
+from compiler.agreement import TOLERANCE, by_aot, by_graphs, by_inductor, by_recurrence, compiled, wrong  # noqa: E402
 from compiler.comparisons import TEXTS, Compared, at_once, checked_text, in_pieces, of_text, padded  # noqa: E402
 from compiler.excuses import excuse  # noqa: E402
 from laws.programs import Program, seeded, valid  # noqa: E402
@@ -70,6 +70,7 @@ WAYS: dict[str, Callable[[Program, random.Random], Compared]] = {
     "torch.compile": lambda program, choose: at_once(program, choose.randint(1, 6), by_aot),
 }
 SLOW = ("torch.compile",)  # only if asked for
+LIBRARY: dict[str, tuple[Any, int]] = {"plain": (compiled, 9), "inductor": (by_inductor, 8)}
 
 
 # One program
@@ -105,12 +106,19 @@ def by_kind(found: Mapping[str, float]) -> dict[str, float]:
     return largest
 
 
-def of_library() -> Iterator[dict[str, Any]]:
-    for name in TEXTS:
-        graph = checked_text(name)
-        if graph is not None:
-            found = of_text(graph, 9)
-            yield {"program": "/".join(Path(name).parts[-2:]), "largest": by_kind(found), "far": wrong(found)}
+def of_library(ways: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Each program of the library in each way: plainly on a text with a ragged end, by inductor on whole chunks."""
+    for way in ways:
+        build, ticks = LIBRARY[way]
+        for name in TEXTS:
+            graph = checked_text(name)
+            if graph is None:
+                continue
+            program = "/".join(Path(name).parts[-2:])
+            print(f"{program}, {way}", file=sys.stderr, flush=True)
+            torch._dynamo.reset()
+            found = of_text(graph, ticks, build)
+            yield {"program": program, "way": way, "largest": by_kind(found), "far": wrong(found)}
 
 
 # Many
@@ -209,7 +217,10 @@ def page(found: Mapping[str, Any]) -> str:
     far = sum(bool(r["far"]) for r in found["library"])
     parts += [
         f"The library, the examples and the templates, with small sizes; {far} do not agree:",
-        table(["program", *KINDS.values()], ([r["program"], *errors(r["largest"])] for r in found["library"])),
+        table(
+            ["program", "way", *KINDS.values()],
+            ([r["program"], r["way"], *errors(r["largest"])] for r in found["library"]),
+        ),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -221,8 +232,11 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=60, help="stop after so long, with what there is")
     parser.add_argument("--way", choices=list(WAYS), default="", help="compare in this way alone")
     parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument(
+        "--library", nargs="*", choices=list(LIBRARY), default=list(LIBRARY), help="ways for the library"
+    )
     given = parser.parse_args()
-    library = list(of_library())
+    library = list(of_library(given.library))
     found = summary(run(*given.seeds, given.jobs, given.minutes, given.way), library)
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "agree.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -63,6 +63,13 @@ def by_aot(graph: LevelGraph) -> CompiledModule:
     return module
 
 
+def by_inductor(graph: LevelGraph) -> CompiledModule:
+    """Through all of torch's compiler."""
+    module = compiled(graph)
+    module.compile()
+    return module
+
+
 def pair(graph: LevelGraph, build: Build = compiled) -> tuple[Reference, CompiledModule]:
     """Both, with the same parameters, none of them zero."""
     reference, module = machine(graph, Reference), build(graph)
