@@ -15,6 +15,7 @@ from nldsl.compiler.piece import Facts, Frame, Piece, clock_of
 from nldsl.compiler.starts import draw
 from nldsl.compiler.steps import Steps
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 from nldsl.graph import Body, Leaf, LevelGraph, Memory, Objective, Stream
 
@@ -126,7 +127,8 @@ class Runner:
             shape = tuple(map(int, (memory.heads, *leaf.shape) if memory.heads else leaf.shape))
             return torch.full(shape, float(leaf.init[1]), dtype=self.dtype, device=self.device)
         if name not in self._constants:
-            self._constants[name] = draw(name, leaf, memory.heads, self.seed, self.dtype)
+            with disable_proxy_modes_tracing():  # a number of the program, even if a traced body is the first to ask
+                self._constants[name] = draw(name, leaf, memory.heads, self.seed, self.dtype)
         return self._constants[name].to(self.device)
 
     def moved(self, device: torch.device, dtype: torch.dtype) -> None:

@@ -79,11 +79,11 @@ def _axes(node: fx.Node) -> set[int]:
 
 
 def _shape(node: fx.Node) -> Any:
-    return node.meta["val"].shape
+    return node.meta["val"].shape if "val" in node.meta else None
 
 
 def _dtype(node: fx.Node) -> Any:
-    return node.meta["val"].dtype
+    return node.meta["val"].dtype if "val" in node.meta else None
 
 
 NOTHING: dict[Any, Callable[[fx.Node], fx.Node | None]] = {

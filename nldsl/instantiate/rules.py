@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nldsl.graph import Leaf, Objective, Rule, Shape
-from nldsl.instantiate import binding, factors, objectives, statements
+from nldsl.instantiate import binding, factors, objectives, starts, statements
 from nldsl.instantiate import evaluate as ev
 from nldsl.instantiate.builder import Builder
 from nldsl.instantiate.scope import Scope
@@ -179,6 +179,7 @@ def _body(
         return None
     for handle in inner_context.handles.values():
         handle.owner = builder
+        starts.start_bodies(handle)
     context.bodies[name] = builder.body((result.id,))
     context.memo[memo] = name
     return name

@@ -144,3 +144,25 @@ def test_frozen_parameters_stay_frozen() -> None:
     for value in traced.parameters():
         value.requires_grad_()
     assert traced(x)[0].requires_grad
+
+
+DRAWN = """\
+block Drawn(dim = 3) over x: [dim] -> [dim] {
+  memory M = matrix(dim)
+  memory N = matrix(dim) from M reset every 4 tokens
+  learn N : x -> x minimizing l2 by gd(0.1) every token
+  return N(x) {more}
+}
+"""
+
+
+@pytest.mark.parametrize("more", ["", "+ M(x)"])
+def test_numbers_that_a_traced_body_is_the_first_to_ask_for_are_drawn_once(more: str) -> None:
+    text = DRAWN.replace("{more}", more)
+    traced, plain = (nldsl.compile_text(text, dtype=torch.float64) for _ in range(2))
+    traced.runner.steps.patience = 0
+    x = torch.randn(2, 9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    for _ in range(2):
+        assert same(traced(x)[0], plain(x)[0])
+    targets = {str(node.target) for graph in graphs(traced) for node in graph.graph.nodes}
+    assert not any("randn" in target for target in targets)

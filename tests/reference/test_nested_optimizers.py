@@ -10,6 +10,7 @@ from fractions import Fraction as F
 from typing import Any
 
 import pytest
+import torch
 from reference.worked import close, inputs_of, interpreter, numbers, put, run, run_with_weights, tensor
 
 
@@ -362,3 +363,24 @@ def test_an_optimizers_update_is_made_per_weight() -> None:
     _, weights = run_with_weights(text, {"v": column([1, 2])}, name="Served")
     close(weights["P.a"], [[F(7, 2)]])
     close(weights["P.b"], [[7]])
+
+
+def test_a_memory_inside_may_start_from_its_start() -> None:
+    """The rule reads b before it learns: its first update is half of what the learned start says."""
+    text = served(
+        """
+        optimizer deep(lr) over g: [n, m] {
+          memory b = matrix(m) from start / 2
+          u = b(g)
+          learn b : g -> 1 minimizing dot by gd(0) every update
+          return -lr * u
+        }
+        """,
+        "deep(1)",
+    )
+    machine = interpreter(text, name="Served")
+    [start] = [value for name, value in machine.parameters.items() if name.endswith("b.w")]
+    with torch.no_grad():
+        start.fill_(6)
+    [outs], _ = machine.run(inputs_of(gradients([2])))
+    assert numbers(outs[0]) == [[-6.0]]
