@@ -27,6 +27,9 @@ COMMANDS = {
     "train": "Train a program on text.",
     "eval": "Say how well a trained program predicts a text, with and without in-context learning.",
     "generate": "Let a trained program write on from a prompt.",
+    "doctor": "Say whether a program's memories live while it reads, and its parameters learn.",
+    "equiv": "Say whether two programs are the same function, and where they part if not.",
+    "list": "Say what the standard library holds.",
     "explain": "Say what a diagnostic code means.",
 }
 BUG, INTERRUPTED, PIPE = 70, 130, 141
@@ -40,6 +43,8 @@ HELP = """A small language for nested learners: memories that say how they learn
   nldsl draw hope.nl -o hope.svg       their picture
   nldsl run hope.nl --set dim=32       let it read a text
   nldsl train hope.nl --out run        train it; then nldsl eval run, nldsl generate run
+  nldsl equiv a.nl:Omega b.nl:Delta    are they the same function?
+  nldsl list                           the standard library
   nldsl explain NL401                  what a code means
 
 A PROGRAM is `FILE.nl`, `FILE.nl:Name` for one definition in it, or `std.hope:Hope` for one of the standard

@@ -66,7 +66,7 @@ class LevelTable:
 
     def __str__(self) -> str:
         cells = [[[head] for head in HEADS], *(_cells(row) for row in self.rows)]
-        return "\n".join([*_aligned(cells), "", self.summary()])
+        return "\n".join([*aligned(cells, RIGHT), "", self.summary()])
 
     def summary(self) -> str:
         """`6 levels, 97,841,664 parameters, 1,024 numbers of state per sequence`."""
@@ -147,13 +147,16 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ", ".join(texts) or "-"
 
 
-def _aligned(cells: list[list[list[str]]]) -> Iterator[str]:
-    widths = [max(len(line) for row in cells for line in row[i]) for i in range(len(HEADS))]
+def aligned(cells: list[list[list[str]]], right: Sequence[str] = ()) -> Iterator[str]:
+    """The lines of a table: the first row is its heads, a cell is a list of lines. right: heads of the columns that end
+    in line, such as those of numbers."""
+    heads = [lines[0] for lines in cells[0]]
+    widths = [max(len(line) for row in cells for line in row[i]) for i in range(len(heads))]
     for n, row in enumerate(cells):
         for lines in zip_longest(*row, fillvalue=""):
             padded = (
-                text.rjust(width) if head in RIGHT else text.ljust(width)
-                for head, text, width in zip(HEADS, lines, widths, strict=True)
+                text.rjust(width) if head in right else text.ljust(width)
+                for head, text, width in zip(heads, lines, widths, strict=True)
             )
             yield "  ".join(padded).rstrip()
         if n == 0:

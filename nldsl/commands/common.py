@@ -63,12 +63,12 @@ def uncollected() -> Iterator[None]:
 def set_option(command: Command) -> Command:
     """The option `--set name=value`, given to the command as the dictionary `hyper`."""
     return click.option(
-        "--set", "hyper", multiple=True, metavar="NAME=VALUE", callback=_settings, expose_value=True,
+        "--set", "hyper", multiple=True, metavar="NAME=VALUE", callback=settings, expose_value=True,
         help="A hyper-parameter: --set dim=64 --set lr=1e-3 --set periods=[16,64]. May be repeated.",
     )(command)  # fmt: skip
 
 
-def _settings(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
+def settings(ctx: click.Context, parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for text in given:
         name, equal, value = text.partition("=")

@@ -168,14 +168,15 @@ def _learn(s: t.Learn, width: int) -> list[str]:
         head += [Piece(" : "), *expression(s.key), Piece(" -> "), *expression(s.value)]
     written = [c.id for c in s.clauses]
     words = written + [w for w in CLAUSES if w not in written and getattr(s, w)]
-    clauses = [_clause(s, w) for w in words if getattr(s, w)]
+    clauses = [clause(s, w) for w in words if getattr(s, w)]
     line = "".join(p.text for p in head + [p for c in clauses for p in [Piece(" "), *c]])
     if len(line) <= width:
         return [line]
     return wrapped(head, width) + [STEP + line for c in clauses for line in wrapped(c, width - len(STEP))]
 
 
-def _clause(s: t.Learn, word: str) -> Row:
+def clause(s: t.Learn, word: str) -> Row:
+    """One clause of a learn, its word first."""
     value = getattr(s, word)
     if isinstance(value, t.Quantity):
         return [Piece(f"{word} "), *_quantity(value)]

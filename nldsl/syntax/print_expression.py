@@ -58,6 +58,11 @@ def expression(node: t.Expr, binding: int = 0, depth: int = 0) -> Row:
     return row
 
 
+def text_of(node: t.Expr) -> str:
+    """An expression on one line."""
+    return "".join(piece.text for piece in expression(node))
+
+
 def _parts(item: Todo) -> Parts:
     """One step into an expression."""
     tightness = _binding(item.node)
