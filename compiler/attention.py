@@ -1,9 +1,9 @@
 """Attention as a memory: it keeps the pairs themselves, and what a query may see of them (rule 17).
 
 A pair is seen from the last tick of its window on, as long as its memory does not restart and it is among the last
-`window` that can be seen. Where neither `when` nor `reset when` says otherwise, all of that follows from the number of
-its tick. Else each pair carries the tick from which it is seen, its rank among those that count, and its epoch, which
-counts the restarts.
+`window` that can be seen. With one learn, and where neither `when` nor `reset when` says otherwise, all of that follows
+from the number of its tick. Else each pair carries the tick from which it is seen, the learn it is from, its place in
+the order in which pairs come to be seen, and its epoch, which counts the restarts.
 """
 
 from __future__ import annotations
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     from nldsl.compiler.piece import Piece
 
 
+CARRIED = ("from", "source", "order", "epoch")
+LATE = 1 << 60
+
+
 def irregular(piece: Piece, memory: Memory) -> bool:
-    return bool(memory.reset_when) or any(o.when for o in _learns(piece, memory))
+    learns = _learns(piece, memory)
+    return bool(memory.reset_when) or len(learns) > 1 or any(o.when for o in learns)
 
 
 def _learns(piece: Piece, memory: Memory) -> list[Objective]:
@@ -56,7 +61,7 @@ def _empty(piece: Piece, memory: Memory) -> dict[str, Tensor]:
         "values": torch.zeros(piece.batch, 0, heads, memory.value_size, dtype=piece.machine.dtype, device=device),
     }
     if irregular(piece, memory):
-        for name, ticks in (("from", 0), ("rank", 0), ("epoch", 0), ("rank_now", 1), ("epoch_now", 1), ("begun", 1)):
+        for name, ticks in (*((name, 0) for name in CARRIED), ("epoch_now", 1), ("begun", 1)):
             made[name] = torch.zeros(piece.batch, ticks, heads, dtype=torch.int64, device=device)
     return made
 
@@ -64,7 +69,8 @@ def _empty(piece: Piece, memory: Memory) -> dict[str, Tensor]:
 def keep_pairs(piece: Piece, learn: Objective) -> None:
     """Add the pairs of this piece."""
     memory = piece.facts.memories[learn.memories[0]]
-    kept = trimmed(piece, memory)
+    learns = _learns(piece, memory)
+    kept = trimmed(piece, memory) if learn is learns[0] else dict(piece.frame[memory.id])
     lead = (piece.batch, piece.ticks, max(1, memory.heads))
     pair = [piece.values[s] for s in learn.pair]
     if learn.detached:
@@ -76,12 +82,14 @@ def keep_pairs(piece: Piece, learn: Objective) -> None:
         counts = torch.ones(lead, dtype=torch.bool, device=piece.clock.device)
         if learn.when:
             counts = counts & memories.of_heads(piece.values[learn.when], memory.heads)
-        rank = kept["rank_now"] + counts.long().cumsum(1)
         epoch, begun = piece.values[f"epoch {memory.id}"], piece.values[f"begun {memory.id}"]
-        kept["from"] = torch.cat([kept["from"], _seen_from(piece.clock, begun, learn.every.count)], dim=1)
-        kept["rank"] = torch.cat([kept["rank"], rank], dim=1)
-        kept["epoch"] = torch.cat([kept["epoch"], torch.where(counts, epoch, -1)], dim=1)
-        kept["rank_now"] = rank[:, -1:]
+        every, source = learn.every.count, learns.index(learn)
+        since = _seen_from(piece.clock, begun, every)
+        longest = max(o.every.count for o in learns)
+        order = (since * len(learns) + source) * longest + piece.clock - since + every
+        carried = (since, torch.full_like(since, source), order, torch.where(counts, epoch, -1))
+        for name, x in zip(CARRIED, carried, strict=True):
+            kept[name] = torch.cat([kept[name], x.expand(lead)], dim=1)
     piece.frame[memory.id] = kept
     piece.values[f"kept {memory.id}"] = piece.clock[:, -1:] + 1
 
@@ -92,15 +100,16 @@ def _seen_from(tick: Tensor, begun: Tensor, every: int) -> Tensor:
 
 def trimmed(piece: Piece, memory: Memory) -> dict[str, Any]:
     """The kept pairs, without those that no later query can see."""
-    kept = dict(piece.frame[memory.id])
-    most = memory.window + max(o.every.count for o in _learns(piece, memory)) - 1
+    kept, learns = dict(piece.frame[memory.id]), _learns(piece, memory)
+    most = memory.window + len(learns) * (max(o.every.count for o in learns) - 1)
     if not memory.window or kept["keys"].shape[1] <= most:
         return kept
     if not irregular(piece, memory):
         return {n: x[:, x.shape[1] - most :] for n, x in kept.items()}
-    alive = kept["epoch"] == kept["epoch_now"]
-    latest = torch.where(alive, kept["rank"], -1).argsort(dim=1, stable=True)[:, -most:]
-    for name in ("from", "rank", "epoch"):
+    waits = kept["from"] >= piece.clock[:, :1]  # seen later, be it behind others in the order
+    place = torch.where(waits, kept["order"] + LATE, kept["order"])
+    latest = torch.where(kept["epoch"] < 0, -1, place).argsort(dim=1, stable=True)[:, -most:]
+    for name in CARRIED:
         kept[name] = kept[name].gather(1, latest)
     for name in ("keys", "values"):
         kept[name] = kept[name].gather(1, latest[..., None].expand(*latest.shape, kept[name].shape[-1]))
@@ -131,7 +140,8 @@ def recall(piece: Piece, stream: Stream, query: Tensor) -> Tensor:
 
 def plain(piece: Piece, stream: Stream, memory: Memory, kept: dict[str, Any]) -> bool:
     """Whether each query sees just what came before it, and itself."""
-    if irregular(piece, memory) or memory.persistent or memory.reset_every or stream.id in piece.facts.above:
+    above = any((stream.id, o.id) in piece.facts.above for o in _learns(piece, memory))
+    if irregular(piece, memory) or memory.persistent or memory.reset_every or above:
         return False
     fits = not memory.window or piece.ticks <= memory.window
     once = all(o.every.count == 1 for o in _learns(piece, memory)) and f"kept {memory.id}" in piece.values
@@ -140,26 +150,33 @@ def plain(piece: Piece, stream: Stream, memory: Memory, kept: dict[str, Any]) ->
 
 def _visible(piece: Piece, stream: Stream, memory: Memory, kept: dict[str, Any]) -> Tensor:
     """[batch or 1, heads or 1, ticks, pairs]."""
-    count = kept["keys"].shape[1]
-    end = piece.values[f"kept {memory.id}"] if f"kept {memory.id}" in piece.values else piece.clock[:, :1]
-    tick = end - count + torch.arange(count, device=piece.clock.device).reshape(1, -1, 1)
+    count, learns = kept["keys"].shape[1], _learns(piece, memory)
+    above = [(stream.id, o.id) in piece.facts.above for o in learns]
     now = piece.clock
     if irregular(piece, memory):
-        since, rank, epoch = kept["from"], kept["rank"], kept["epoch"]
+        since, source, order, epoch = (kept[name] for name in CARRIED)
         current = piece.values[f"epoch {memory.id}"]
     else:
+        end = piece.values[f"kept {memory.id}"] if f"kept {memory.id}" in piece.values else now[:, :1]
+        tick = end - count + torch.arange(count, device=now.device).reshape(1, -1, 1)
         length = memory.reset_every
         begun = tick - tick % length if length else torch.zeros_like(tick)
-        since, rank = _seen_from(tick, begun, max(o.every.count for o in _learns(piece, memory))), tick
+        since, source, order = _seen_from(tick, begun, learns[0].every.count), torch.zeros_like(tick), tick
         epoch = tick // length if length else torch.zeros_like(tick)
         current = now // length if length else torch.zeros_like(now)
-    since, rank, epoch = (x.transpose(1, 2)[:, :, None] for x in (since, rank, epoch))
+    since, source, order, epoch = (x.transpose(1, 2)[:, :, None] for x in (since, source, order, epoch))
     at, current = now.transpose(1, 2)[..., None], current.transpose(1, 2)[..., None]
-    seen: Tensor = (since < at if stream.id in piece.facts.above else since <= at) & (epoch == current)
-    if not memory.window or not count:
-        return seen
-    newest = torch.where(seen, rank, rank.min() - 1).amax(-1, keepdim=True)
-    return seen.logical_and(rank > newest - memory.window)
+    later = torch.tensor(above, dtype=torch.int64, device=now.device)[source]  # a read above sees it a tick later
+    seen: Tensor = (since + later <= at) & (epoch == current)
+    return _newest(seen, order, memory.window) if memory.window and count else seen
+
+
+def _newest(seen: Tensor, order: Tensor, window: int) -> Tensor:
+    """Of those that are seen, the last `window` in the order."""
+    places = order.argsort(dim=-1).expand_as(seen)
+    sorted_ = seen.gather(-1, places)
+    newer = sorted_.flip(-1).cumsum(-1).flip(-1)
+    return (sorted_ & (newer <= window)).gather(-1, places.argsort(dim=-1))
 
 
 def attend(piece: Piece, memory: Memory, q: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None) -> Tensor:

@@ -179,7 +179,8 @@ def apply(
             given["start"] = piece.frame[memory]["start"][leaf]
         place = rules.Place(memory, leaf, max(1, known.heads))
         by_count = known.reset_every and not isinstance(piece.number, int)  # inside a rule: copy by copy
-        renewed = bool(known.reset_when or by_count or piece.renewed)
+        # Copies that have not counted yet have not begun: what their rules start from is still open to gradients.
+        renewed = bool(known.reset_when or by_count or piece.renewed or mask is not True)
         new = rules.updated(piece, pair, place, given, streams, kept_rules, mask, renewed)
         news.setdefault(memory, {})[leaf] = choose(mask, new, old)
     for memory, weights in news.items():

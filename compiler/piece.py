@@ -25,8 +25,8 @@ Frame = dict[str, Any]
 @dataclass(frozen=True)
 class Facts:
     """What is read off a body once. running: the memories that are written in it. hold: those that are read where a
-    learn holds them. above: the attention memories that are read above their learn. projections: the products with
-    matrices that are not written in it."""
+    learn holds them. above: the reads of attention that stand above a learn of it, each with that learn. projections:
+    the products with matrices that are not written in it."""
 
     body: Body
     memories: Mapping[str, Memory]
@@ -35,7 +35,7 @@ class Facts:
     hold: Mapping[str, Objective]
     gatherers: tuple[Stream, ...]
     calls: Mapping[str, Call]
-    above: frozenset[str]
+    above: frozenset[tuple[str, str]]
     projections: frozenset[str]
 
     @staticmethod
@@ -47,11 +47,12 @@ class Facts:
         states = {m.id for m in known.values() if m.form == "state"}
         holders = {m: o for o in learns if o.hold == "state" for m in o.memories}
         place = {r.id: i for i, r in enumerate(body.records)}
-        first = {o.memories[0]: place[o.id] for o in reversed(learns) if o.kind == "pairs"}
         above = {
-            r.id
+            (r.id, o.id)
             for r in body.records
-            if isinstance(r, Stream) and r.op == "recall" and place[r.id] < first.get(r.memory, -1)
+            if isinstance(r, Stream) and r.op == "recall"
+            for o in learns
+            if o.kind == "pairs" and r.memory in o.memories and place[r.id] < place[o.id]
         }
         running = frozenset(taught | written | states)
         streams = {r.id: r for r in body.records if isinstance(r, Stream)}

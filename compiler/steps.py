@@ -87,7 +87,7 @@ def _read(bodies: Sequence[Body], known: Mapping[str, Memory]) -> Iterator[str]:
 
 def phase(nodes: Sequence[Node], memories: Sequence[str], piece: Piece) -> tuple[Any, ...]:
     """What the number of a piece's first tick decides. memories: all that the records read or write; windows begin
-    where they restart, wherever that is."""
+    where they restart, and their learns take hold of them, wherever these stand."""
     number = piece.number
     assert isinstance(number, int)
     resets = [piece.facts.memories[m].reset_every for m in memories if piece.facts.memories[m].reset_every]
@@ -95,11 +95,10 @@ def phase(nodes: Sequence[Node], memories: Sequence[str], piece: Piece) -> tuple
     for record, _ in nodes:
         if isinstance(record, Objective):
             found.append(number % record.every.count if record.every.unit == "token" else 0)
-            if record.hold:
-                found.append(number % record.hold_length)
         elif isinstance(record, Stream) and record.every > 1:
             found.append(number % record.every)
-    return (*found, *(number % r for r in resets))
+    holds = [o.hold_length for o in piece.facts.learns if o.hold and not set(memories).isdisjoint(o.memories)]
+    return (*found, *(number % n for n in (*resets, *holds)))
 
 
 class Steps:

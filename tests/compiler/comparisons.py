@@ -134,7 +134,7 @@ def _by_rows(reference: Reference, inputs: Inputs, mask: Tensor, states: list[An
 
 # The library and the examples
 
-SIZES = SMALL | {"vocab": 11, "periods": [2, 4], "chunk": 4, "expand": 2, "window": 3}
+SIZES = SMALL | {"vocab": 11, "d": 4, "periods": [2, 4], "chunk": 4, "expand": 2, "window": 3}
 
 
 def texts() -> Iterator[tuple[str, dict[str, Any]]]:
@@ -168,5 +168,7 @@ def of_text(graph: LevelGraph, ticks: int, build: Build = compiled) -> dict[str,
     for port in graph.tick.inputs:
         shape = (2, ticks, *map(int, port.shape))
         drawn = torch.randn(shape, generator=generator, dtype=torch.float64)
+        if shape[2:] == (1,):  # a gate
+            drawn = drawn.sigmoid()
         inputs[port.id] = torch.randint(SIZES["vocab"], shape, generator=generator) if port.dtype == "int" else drawn
     return errors(of_module(module, inputs)[0], of_reference(reference, inputs)[0])

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hypothesis import given, seed
 from hypothesis import strategies as st
-from laws.programs import Program, laws, noticed, using, valid_programs
+from laws.programs import Program, laws, noticed, seeded, using, valid_programs
 from laws.test_splits import without
 from nldsl.compiler import learning, memories, plan, segments, weighing
 from nldsl.compiler.module import CompiledModule
@@ -78,6 +78,11 @@ def everywhere(program: Program, ticks: int, cuts: set[int]) -> Compared:
 
 def test_a_run_in_pieces_is_the_run_of_the_reference() -> None:
     law(3, 40, st.integers(2, 9), st.sets(st.integers(1, 8), min_size=2, max_size=4), compare=everywhere)
+
+
+def test_copies_that_have_not_counted_yet_begin_in_a_later_call() -> None:
+    """A random program with `when` and a memory inside an optimizer, whose start has its gradient in that call."""
+    assert not wrong(in_pieces(seeded(504), 9, [range(1, 9)]).found)
 
 
 @st.composite

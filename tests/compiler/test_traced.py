@@ -166,3 +166,27 @@ def test_numbers_that_a_traced_body_is_the_first_to_ask_for_are_drawn_once(more:
         assert same(traced(x)[0], plain(x)[0])
     targets = {str(node.target) for graph in graphs(traced) for node in graph.graph.nodes}
     assert not any("randn" in target for target in targets)
+
+
+HELD = """\
+model Held(vocab = 11, dim = 6) over ids: int {
+  x = ids |> embed(vocab, dim)
+  memory M = matrix(dim) from zeros reset when sum(x) > 1
+  memory N = matrix(dim)
+  y = M(x)
+  learn M minimizing loss by gd(0.2) every 2 tokens hold state for 4 tokens
+  learn N : y -> x minimizing l2 by gd(0.1) every token
+  logits = x + y + N(x) |> linear(vocab)
+  loss = cross_entropy(logits, next(ids))
+  learn * minimizing loss by adamw(1e-3) every step
+  return logits
+}
+"""
+
+
+def test_holds_begin_in_traced_bodies_wherever_their_learn_stands() -> None:
+    """The learn is no part of the body in which its memory opens, and yet decides what the number of a tick means."""
+    traced, plain = (stirred(nldsl.compile_text(HELD, dtype=torch.float64)) for _ in range(2))
+    traced.runner.steps.patience = 0
+    ids = torch.randint(11, (2, 13), generator=torch.Generator().manual_seed(0))
+    assert same(traced(ids)[0], plain(ids)[0])
