@@ -10,7 +10,7 @@ SEEDS  := 0 2000
 JOBS   := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bless agree clean
+.PHONY: help demo test lint types format bless agree library docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ bless: $(READY) ## accept today's diagnostics, graphs and drawings as the expect
 
 agree: $(READY) ## compare thousands of random programs with the reference interpreter; SEEDS="FIRST COUNT", JOBS
 	$(BIN)/python benchmarks/agree.py --seeds $(SEEDS) --jobs $(JOBS)
+
+library: $(READY) ## compare, train and run every program of the library; what `nldsl list` shows of it
+	$(BIN)/python benchmarks/check_library.py
+
+docs: $(READY) ## write the chapters on the library anew, from its files
+	$(BIN)/python docs/chapters.py
 
 clean: ## remove the environment, builds and caches
 	rm -rf $(VENV) build dist *.egg-info hope.svg .hypothesis .mypy_cache .pytest_cache .ruff_cache

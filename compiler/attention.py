@@ -70,7 +70,8 @@ def keep_pairs(piece: Piece, learn: Objective) -> None:
     """Add the pairs of this piece."""
     memory = piece.facts.memories[learn.memories[0]]
     learns = _learns(piece, memory)
-    kept = trimmed(piece, memory) if learn is learns[0] else dict(piece.frame[memory.id])
+    source = [o.id for o in learns].index(learn.id)
+    kept = dict(piece.frame[memory.id]) if source else trimmed(piece, memory)
     lead = (piece.batch, piece.ticks, max(1, memory.heads))
     pair = [piece.values[s] for s in learn.pair]
     if learn.detached:
@@ -83,7 +84,7 @@ def keep_pairs(piece: Piece, learn: Objective) -> None:
         if learn.when:
             counts = counts & memories.of_heads(piece.values[learn.when], memory.heads)
         epoch, begun = piece.values[f"epoch {memory.id}"], piece.values[f"begun {memory.id}"]
-        every, source = learn.every.count, learns.index(learn)
+        every = learn.every.count
         since = _seen_from(piece.clock, begun, every)
         longest = max(o.every.count for o in learns)
         order = (since * len(learns) + source) * longest + piece.clock - since + every

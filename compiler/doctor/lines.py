@@ -84,10 +84,12 @@ def _verdict(
     said = [writer.verdict for writer in own.values()]
     if said and FINE not in said:
         return said[0]
-    if module.graph.memories[line.memory].form != "weights":  # what a program puts into a state is its own affair
+    memory = module.graph.memories[line.memory]
+    if memory.form != "weights":  # what a program puts into a state is its own affair
         return FINE
     more = keep_more(module.runner, line.memory, list(own), means)
-    return verdicts.of_memory(line, more, learn_less(module.runner, list(own)))
+    restarts = bool(memory.reset_every or memory.reset_when)
+    return verdicts.of_memory(line, more, learn_less(module.runner, list(own)), restarts)
 
 
 def _writer(writer: Writer, graph: LevelGraph, seen: Seen) -> WriterLine:

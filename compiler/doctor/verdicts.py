@@ -14,8 +14,8 @@ SUMMING = 1.2  # times what a sum would be by now
 SHORTEST = 2.0  # tokens until half is gone; a memory must keep more than the token it reads
 
 
-def of_memory(line: MemoryLine, keep_more: str, learn_less: str) -> str:
-    """keep_more, learn_less: the ways out."""
+def of_memory(line: MemoryLine, keep_more: str, learn_less: str, restarts: bool) -> str:
+    """keep_more, learn_less: the ways out. restarts: what restarts forgets all, and is meant to."""
     if line.fresh and line.horizon is None and summing(line.sizes):
         return SUM if max(line.sizes.values()) > LARGEST else FINE
     for tokens, size in line.sizes.items():
@@ -25,7 +25,7 @@ def of_memory(line: MemoryLine, keep_more: str, learn_less: str) -> str:
         if size > LARGEST:
             what = "times a fresh matrix" if line.fresh else "times its start"
             return f"grows: {size:,.3g} {what} {after}; {learn_less}"
-    if line.horizon is not None and line.horizon < SHORTEST:
+    if not restarts and line.horizon is not None and line.horizon < SHORTEST:
         return f"forgets: half is gone after {line.horizon:.2g} tokens; {keep_more}"
     return FINE
 

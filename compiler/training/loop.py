@@ -60,6 +60,7 @@ class Training:
         self, module: CompiledModule, source: Source, options: Options, texts: tuple[Text, Text | None], folder: Path
     ) -> None:
         self.module, self.source, self.options, self.folder = module, source, options, folder
+        module.runner.steps.patience = 0  # a traced body rounds otherwise than a plain one, and a resumed run must not
         self.log = Log(folder)
         self.optimizers: list[torch.optim.Optimizer] = module.optimizers()
         self.text, self.valid = texts

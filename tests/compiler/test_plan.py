@@ -127,5 +127,5 @@ def test_layers_that_feed_each_other_have_loops_of_their_own() -> None:
 
 def test_the_plan_says_why_not_faster() -> None:
     text = str(planned(nldsl.load("std.titans:Titans", dim=8, heads=2, depth=1, chunk=4)))
-    assert "layers.0.lmm.M: held gradient, 4 ticks at once" in text
+    assert "layers.0.lmm.y.titans_rule.M: held gradient, 4 ticks at once" in text
     assert "not closed form: something reads the running weight inside a chunk" in text

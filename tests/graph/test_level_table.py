@@ -111,7 +111,7 @@ def test_linear_attention_and_its_projections(rule: str, levels: int) -> None:
 def test_attention_is_one_level_at_any_depth(rule: str, levels: int, depth: int) -> None:
     found = table(TRANSFORMER.replace("RULE", rule), depth=depth)
     assert len(found) == levels
-    name = "layers.0.attention.A" if depth == 1 else f"layers.*.attention.A x{depth}"
+    name = "layers.0.attention.attention_rule.A" if depth == 1 else f"layers.*.attention.attention_rule.A x{depth}"
     assert found[0].members == (name,)
     assert str(found[0].period) == "closed form"
     assert found[0].reach == "none"

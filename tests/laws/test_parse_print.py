@@ -187,8 +187,8 @@ def no_period(patch: pytest.MonkeyPatch) -> None:
 
 
 def lost_clause(patch: pytest.MonkeyPatch) -> None:
-    clause = printer._clause
-    patch.setattr(printer, "_clause", lambda learn, word: [] if word == "detached" else clause(learn, word))
+    clause = printer.clause
+    patch.setattr(printer, "clause", lambda learn, word: [] if word == "detached" else clause(learn, word))
 
 
 def rounded(patch: pytest.MonkeyPatch) -> None:
