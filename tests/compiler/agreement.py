@@ -129,9 +129,10 @@ def gradients(seen: Seen, parameters: Mapping[str, Tensor], inputs: Inputs) -> S
         factors = torch.randn(value.shape, generator=generator, dtype=torch.float64)
         total = total + (value * factors.to(value.dtype)).sum()
     wanted = dict(parameters) | {f"input {n}": x for n, x in inputs.items() if x.requires_grad}
-    if not wanted or not total.requires_grad:
+    if not wanted:
         return {}
-    found = torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
+    leaves = list(wanted.values())
+    found = torch.autograd.grad(total, leaves, allow_unused=True) if total.requires_grad else [None] * len(leaves)
     return {
         f"gradient {n}": torch.zeros_like(x) if g is None else g
         for (n, x), g in zip(wanted.items(), found, strict=True)
