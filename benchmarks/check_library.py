@@ -35,8 +35,7 @@ from stdlib.losses_deep import learning_from_loss  # noqa: E402
 import nldsl  # noqa: E402
 from nldsl.diagnostics import Findings  # noqa: E402
 from nldsl.listing import Entry, listed  # noqa: E402
-from nldsl.modules import Linker  # noqa: E402
-from nldsl.program import path_of, split  # noqa: E402
+from nldsl.program import function_of  # noqa: E402
 from stdlib import rows_deep, rows_linear, test_layers_deep, test_rows_linear  # noqa: E402
 
 SIZES = {"dim": 16, "d": 8, "heads": 2, "depth": 1, "chunk": 8, "periods": [16, 32]}
@@ -121,10 +120,9 @@ def over_tokens(program: str) -> bool:
 def hyper_of(program: str) -> dict[str, Any]:
     """The small sizes that a program has names for."""
 
-    place, _, name = split(program)
-    scope = Linker(Findings()).file(path_of(place))
-    assert scope is not None
-    return {p.name: SIZES[p.name] for p in scope.definitions[name].parameters if p.name in SIZES}
+    function = function_of(program, Findings())
+    assert function is not None
+    return {p.name: SIZES[p.name] for p in function.definition.parameters if p.name in SIZES}
 
 
 def built(program: str, dtype: torch.dtype) -> nldsl.CompiledModule:

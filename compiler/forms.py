@@ -53,11 +53,9 @@ def narrowed(args: list[Any], dtype: torch.dtype) -> list[Any]:
     """In a rule, what depends on the clock alone is in float64: 1 - b^n would lose half its digits in less. Where it
     meets other tensors it takes their type."""
     types = {a.dtype for a in args if isinstance(a, Tensor) and a.is_floating_point()}
-    return (
-        [a.to(dtype) if isinstance(a, Tensor) and a.dtype is torch.float64 else a for a in args]
-        if len(types) > 1
-        else args
-    )
+    if len(types) < 2:
+        return args
+    return [a.to(dtype) if isinstance(a, Tensor) and a.dtype is torch.float64 else a for a in args]
 
 
 def lifted(result: Tensor, call: Call) -> Tensor:

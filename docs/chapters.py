@@ -14,8 +14,7 @@ from pathlib import Path
 
 import nldsl
 from nldsl.diagram.draw import svg
-from nldsl.graph import LevelGraph
-from nldsl.listing import SIZES
+from nldsl.listing import graph_of
 from nldsl.modules import library
 from nldsl.syntax import tree
 from nldsl.syntax.parse import parse, read
@@ -67,7 +66,7 @@ def chapter(stem: str) -> str:
         if definition.kind not in ("block", "model"):
             parts.append(OTHER.format(name=definition.name.id, doc=prose(definition.doc or ""), text=own))
             continue
-        graph, sizes = checked(stem, definition)
+        graph, sizes = graph_of(f"std.{stem}:{definition.name.id}")
         said = ", ".join(f"{n} = {v}" for n, v in sizes.items())
         parts.append(
             PROGRAM.format(
@@ -80,18 +79,6 @@ def chapter(stem: str) -> str:
             )
         )
     return "".join(parts)
-
-
-def checked(stem: str, definition: tree.Definition) -> tuple[LevelGraph, dict[str, int]]:
-    """A definition's graph at small sizes for what has no default; one that learns from the loss, in a model."""
-    sizes = {p.name: SIZES[p.name] for p in definition.parameters if p.default is None and p.name in SIZES}
-    program = f"std.{stem}:{definition.name.id}"
-    try:
-        return nldsl.load(program, **sizes), sizes
-    except nldsl.ProgramError as error:
-        if all(d.code != "NL111" for d in error.diagnostics if d.severity == "error"):
-            raise
-    return nldsl.load(program, as_model=True, **sizes), sizes
 
 
 def prose(doc: str) -> str:
@@ -125,7 +112,7 @@ def pictures() -> Iterator[tuple[str, str]]:
         module, _ = parse(read(library() / f"{stem}.nl")[0], stem)
         for definition in module.definitions:
             if definition.kind in ("block", "model"):
-                yield picture(stem, definition.name.id), svg(checked(stem, definition)[0])
+                yield picture(stem, definition.name.id), svg(graph_of(f"std.{stem}:{definition.name.id}")[0])
 
 
 def main() -> None:

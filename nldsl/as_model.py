@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from nldsl.diagnostics import Diagnostic, Findings, ProgramError
-from nldsl.modules import Linker
-from nldsl.program import entry, path_of, split
+from nldsl.program import function_of
+from nldsl.spans import Span
 from nldsl.syntax import tree
-from nldsl.syntax.parse import read
 
 MODEL = """
 model {name}({parameters}) over ids: int {{
@@ -24,24 +23,15 @@ def model_of(program: str, text: str | None = None) -> tuple[str, str]:
     """(program, text) of a model with the block in it that `program` names, with `vocab` (256) and `outer_lr` (4e-4)
     beside the block's own hyper-parameters. A model is given back as it is. Raises ProgramError where there is no such
     block, or where it is not over one stream `x: [dim] -> [dim]`."""
-    place, _, name = split(program)
     findings = Findings()
-    path = path_of(place)
-    if text is None:
-        text, problems = read(path)
-        findings.extend(problems)
-        findings.raise_errors()
-    scope = Linker(findings).link(text, str(path), path)
-    findings.raise_errors()
-    assert scope is not None
-    function = entry(scope, name, findings)
+    function = function_of(program, findings, text)
     findings.raise_errors()
     if function is None:
-        said = f"`{path}` has no block to make a model of; name one: `{path}:Name`"
-        raise ProgramError([Diagnostic("NL109", said, scope.module.span)])
-    block = function.definition
+        said = f"`{program}` has no block to make a model of; name one: `{program}:Name`"
+        raise ProgramError([Diagnostic("NL109", said, Span(program, 1, 1, 1, 1))])
+    block, file, text = function.definition, function.module.file, function.module.text
     if block.kind == "model":
-        return f"{path}:{block.name.id}", text
+        return f"{file}:{block.name.id}", text
     own = [p for p in block.parameters if p.name not in ("vocab", "outer_lr")]
     parts = {
         "name": _free(f"{block.name.id}Model", text),
@@ -50,7 +40,7 @@ def model_of(program: str, text: str | None = None) -> tuple[str, str]:
         "parameters": ", ".join(["vocab = 256", *(_shown(p, text) for p in own), "outer_lr = 4e-4"]),
         "arguments": ", ".join(f"{p.name} = {p.name}" for p in own),
     }
-    return f"{path}:{parts['name']}", text + MODEL.format(**parts)
+    return f"{file}:{parts['name']}", text + MODEL.format(**parts)
 
 
 def _width(block: tree.Definition) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from nldsl.as_model import model_of
+from nldsl.diagnostics import Findings
+from nldsl.graph import LevelGraph
 from nldsl.modules import library
 from nldsl.primitives import PRIMITIVES, Primitive
-from nldsl.program import front_end
+from nldsl.program import front_end, function_of
 from nldsl.syntax import tree
 from nldsl.syntax.parse import parse, read
 from nldsl.syntax.print import clause
@@ -92,7 +94,6 @@ def _entry(program: str, definition: tree.Definition, blocks: set[str], known: d
     writes = [s for s in statements if isinstance(s, tree.Write)]
     names = {n.id for s in statements for n in _names(s)}
     found = known.get(program, {})
-    lacking = {p.name: SIZES[p.name] for p in definition.parameters if p.default is None and p.name in SIZES}
     return Entry(
         program=program,
         title=(definition.doc or "").strip().partition("\n")[0],
@@ -102,19 +103,25 @@ def _entry(program: str, definition: tree.Definition, blocks: set[str], known: d
         optimizer=tuple(text_of(learn.by) if learn.by else "" for learn in learns),
         frequency=(*(_frequency(learn) for learn in learns), *(f"{w.target.id} <- …" for w in writes)),
         uses=tuple(sorted(names & blocks - {definition.name.id})),
-        levels=_levels(program, lacking),
+        levels=len(level_table(graph_of(program)[0])),
         oracle=found.get("oracle", ""),
         error=found.get("error"),
     )
 
 
-def _levels(program: str, sizes: dict[str, int]) -> int:
-    """How many levels a program has; a block that learns from the loss, in a model of one layer."""
-    graph = front_end(program, sizes).graph
-    if graph is None:
+def graph_of(program: str) -> tuple[LevelGraph, dict[str, int]]:
+    """A program's graph, at the sizes that are given back for what has no default; of a block that learns from the
+    loss, in a model of one layer. Raises ProgramError if it is wrong."""
+    function = function_of(program, Findings())
+    parameters = function.definition.parameters if function else ()
+    sizes = {p.name: SIZES[p.name] for p in parameters if p.default is None and p.name in SIZES}
+    result = front_end(program, sizes)
+    if any(d.code == "NL111" for d in result.findings.errors):
         name, text = model_of(program)
-        graph = front_end(name, sizes, text).graph
-    return len(level_table(graph)) if graph is not None else 0
+        result = front_end(name, sizes, text)
+    result.findings.raise_errors()
+    assert result.graph is not None
+    return result.graph, sizes
 
 
 def _statements(body: Iterable[tree.Statement]) -> Iterator[tree.Statement]:

@@ -69,6 +69,13 @@ def _open(place: str, text: str | None, linker: Linker) -> ModuleScope | None:
     return linker.file(path_of(place))
 
 
+def function_of(program: str, findings: Findings, text: str | None = None) -> Function | None:
+    """The definition that a program's name means, before anything of it is built."""
+    place, _, name = split(program)
+    module = _open(place, text, Linker(findings))
+    return entry(module, name, findings) if module is not None else None
+
+
 def path_of(place: str) -> Path:
     """Where `FILE.nl` or `std.hope` lies."""
     path = Path(place)

@@ -27,7 +27,8 @@ Examples:
 What is said of each memory that is written while the program runs:
   size       the norm of its weights against its start, after 16, 256 and all tokens; the median over
              sequences and heads. 0.1 to 10 is fine. A memory that starts below a tenth of a matrix [n, m]
-             drawn by normal(n ^ -0.5) is measured by such a matrix (marked *), and only must not grow.
+             drawn by normal(n ^ -0.5) is measured by such a matrix (marked *), and only must not grow beyond
+             10, unless it is a sum that forgets nothing and grows no faster than the text (linear attention).
   half-life  tokens until half of a small random change to it is gone, beside a copy that was not changed
   writes     the share of ticks at which each learn, or `<-`, really wrote
   gates      the streams that its optimizer, its retention, `weighted` or `<-` take as rates

@@ -13,7 +13,7 @@ from nldsl.commands.common import WRONG, Failure, load, set_option, settings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nldsl.compiler.equivalence import Counterexample, Difference, Verdict
+    from nldsl.compiler.equivalence.comparing import Counterexample, Difference, Verdict
     from nldsl.graph import LevelGraph
 
 MANY = 8  # numbers in a line; pairs of parameters
@@ -102,8 +102,8 @@ def command(
     graphs = [
         load(p, h | o, length, warn=True) for p, h, o in zip((first, second), both, (only_a, only_b), strict=True)
     ]
-    from nldsl.compiler.equivalence import compare
-    from nldsl.compiler.pairing import UnlikeError
+    from nldsl.compiler.equivalence.comparing import compare
+    from nldsl.compiler.equivalence.pairing import UnlikeError
 
     try:
         verdict = compare(*graphs, pairs=pairs, count=draws, length=length, tolerance=tolerance, seed=seed)
@@ -133,10 +133,9 @@ def _shared(first: str, second: str, hyper: dict[str, Any]) -> list[dict[str, An
 def _hyper_parameters(program: str, hyper: dict[str, Any]) -> list[str]:
     """The names of a program's hyper-parameters; of one that can't be read all in `hyper`, as loading it says why."""
     from nldsl.diagnostics import Findings
-    from nldsl.program import entry, front_end, split
+    from nldsl.program import function_of
 
-    module = front_end(program, hyper).module
-    function = entry(module, split(program)[2], Findings()) if module is not None else None
+    function = function_of(program, Findings())
     return list(hyper) if function is None else [p.name for p in function.definition.parameters]
 
 

@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from nldsl.compiler import counterexample, draws
-from nldsl.compiler.draws import Draw
-from nldsl.compiler.equivalence import Difference, Verdict, compare, gap
-from nldsl.compiler.pairing import UnlikeError, tied
+from nldsl.compiler.equivalence import counterexample, draws
+from nldsl.compiler.equivalence.comparing import Difference, Verdict, compare, gap
+from nldsl.compiler.equivalence.draws import Draw
+from nldsl.compiler.equivalence.pairing import UnlikeError, tied
 from torch import Tensor
 
 import nldsl

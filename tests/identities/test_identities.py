@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nldsl.compiler.equivalence import Verdict, compare
+from nldsl.compiler.equivalence.comparing import Verdict, compare
 
 import nldsl
 from nldsl.commands.common import read_value

@@ -18,6 +18,8 @@ from torch.nn.functional import pad
 import nldsl
 from nldsl.modules import library
 
+from .oracles import attention
+
 TOLERANCE = 1e-10  # of a difference's norm, relative to norms beyond one
 BATCH = 2
 
@@ -197,3 +199,14 @@ def by_head(of_one: Callable[..., Tensor], heads: int, *streams: Tensor) -> Tens
     """A rule over streams of one head, applied to each share of the last axis; streams [T, heads * n], [T, out]."""
     shares = [x.chunk(heads, dim=-1) for x in streams]
     return torch.cat([of_one(*parts) for parts in zip(*shares, strict=True)], dim=-1)
+
+
+def attended(x: Tensor, p: Named, prefix: str, window: int = 0, heads: int = 2) -> Tensor:
+    """`Attention` over x [T, dim], its parameters behind a prefix; window 0 for all."""
+    q, k, v = (x @ p[f"{prefix}{name}.linear.w"] for name in "qkv")
+    at = torch.arange(len(x))
+
+    def of_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attention.softmax_attention(attention.rope(q, at), attention.rope(k, at), v, window)[0]
+
+    return by_head(of_one, heads, q, k, v) @ p[f"{prefix}linear.w"]

@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy
 
 import nldsl
 
-from .comparing import BATCH, Named, distance, rmsnorm, stirred
-from .layers_deep import HEADS, projected, self_modifying
-from .oracles import attention, nets
+from .comparing import BATCH, Named, attended, distance, rmsnorm, stirred
+from .layers_deep import self_modifying
+from .oracles import nets
 from .oracles.cms import Loss, cms
 from .oracles.nets import Net, Params
 from .oracles.segments import ttt_e2e
@@ -160,17 +160,8 @@ def nested(periods: Sequence[int], lr: float, start_lr: float) -> ByHand:
 # What stands before the system in Hope
 
 
-def attended(x: Tensor, p: Named, at: str, window: int = 0) -> Tensor:
-    """`Attention` with the parameters under the name `at`."""
-    places = torch.arange(len(x), dtype=x.dtype)
-    q, k, v = (projected(x, p, f"{at}.{name}").chunk(HEADS, dim=-1) for name in "qkv")
-    turned = [(attention.rope(a, places), attention.rope(b, places)) for a, b in zip(q, k, strict=True)]
-    y = [attention.softmax_attention(a, b, c, window)[0] for (a, b), c in zip(turned, v, strict=True)]
-    return torch.cat(y, dim=-1) @ p[f"{at}.linear.w"]
-
-
 def after_attention(x: Tensor, p: Named) -> Tensor:
-    return x + attended(rmsnorm(x, p["layers.0.rmsnorm.gain"]), p, "layers.0.attention")
+    return x + attended(rmsnorm(x, p["layers.0.rmsnorm.gain"]), p, "layers.0.attention.")
 
 
 def after_titans(x: Tensor, p: Named) -> Tensor:
@@ -188,7 +179,7 @@ def end_to_end(period: int, lr: float, clip: float, window: int) -> ByHand:
     def model(p: Named, ids: Tensor) -> Tensor:
         outer = embedded(ids, p)
         x = rmsnorm(outer, p["rmsnorm.gain"])
-        x = x + attended(rmsnorm(x, p[f"{at}.rmsnorm.gain"]), p, f"{at}.attention", window)
+        x = x + attended(rmsnorm(x, p[f"{at}.rmsnorm.gain"]), p, f"{at}.attention.", window)
         x = x + nets.mlp(of(f"{at}.F", p), rmsnorm(x, p[f"{at}.y.rmsnorm.gain"]))
         return head(outer + x, p)
 

@@ -46,6 +46,11 @@ def comba(x: Named, w: Named) -> tuple[Tensor, Named]:
     return torch.cat(answers), {"M.w": memory}
 
 
+def comba_undecayed(x: Named, w: Named) -> tuple[Tensor, Named]:
+    """alpha M b k is S b k with S = alpha M, if b is b / alpha there; the query is to be corrected as before."""
+    return comba(x | {"b": x["b"] / x["alpha"], "c": x["c"] * x["alpha"]}, w)
+
+
 def longhorn_exactly(x: Named, w: Named) -> tuple[Tensor, Named]:
     y, after = longhorn.longhorn(x["q"], x["k"], x["x"], x["beta"], w["S.w"])
     return y, {"S.w": after["S"]}
@@ -111,6 +116,12 @@ ROWS = {
     "DeltaNet": Row("std.delta:DeltaRule", delta_rule, PLAIN | {"beta": RATE}),
     "GatedDeltaNet": Row("std.delta:GatedDeltaRule", gated_delta_rule, GATED),
     "Comba": Row("std.delta:CombaRule", comba, GATED | {"b": SHARE, "c": vectors}),
+    "CombaUndecayed": Row(
+        "std.delta:CombaRule",
+        comba_undecayed,
+        GATED | {"alpha": gates(1, 0.5), "b": SHARE, "c": vectors},
+        {"undecayed": True},
+    ),
     "Longhorn": Row("std.longhorn:LonghornRule", longhorn_exactly, PER_CHANNEL, {"out": 5}),
     "LonghornDiagonal": Row("std.longhorn:LonghornRule", longhorn_diagonal, PER_CHANNEL, {"out": 2, "diagonal": True}),
     # H has to be what a sum of k k^T can be, which a start at random is not.

@@ -13,8 +13,8 @@ from torch.nn.functional import silu, softplus
 
 import nldsl
 
-from .comparing import Named, agree, by_head, carried, convolved, differences, rmsnorm, unit, wiring
-from .oracles import attention, delta, linear, longhorn, mesa, srwm
+from .comparing import Named, agree, attended, by_head, carried, convolved, differences, rmsnorm, unit, wiring
+from .oracles import delta, linear, longhorn, mesa, srwm
 from .rows_linear import ROWS
 
 HEADS = 2
@@ -128,18 +128,12 @@ def self_referential(x: Tensor, p: Named) -> Tensor:
     return y @ p["linear.w"]
 
 
-def attended(x: Tensor, p: Named, prefix: str = "") -> Tensor:
-    q, k, v = (x @ p[f"{prefix}{name}.linear.w"] for name in "qkv")
-
-    def of_one(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        at = torch.arange(len(q))
-        return attention.softmax_attention(attention.rope(q, at), attention.rope(k, at), v, 3)[0]
-
-    return by_head(of_one, HEADS, q, k, v) @ p[f"{prefix}linear.w"]
+def windowed(x: Tensor, p: Named) -> Tensor:
+    return attended(x, p, "", 3)
 
 
 def transformer_plus_plus(x: Tensor, p: Named) -> Tensor:
-    x = x + attended(rmsnorm(x, p["rmsnorm.gain"]), p, "attention.")
+    x = x + attended(rmsnorm(x, p["rmsnorm.gain"]), p, "attention.", 3)
     gate, up, down = (p[f"gated_feed_forward.swiglu.{name}"] for name in ("gate", "up", "down"))
     h = rmsnorm(x, p["gated_feed_forward.rmsnorm.gain"])
     return x + (silu(h @ gate) * (h @ up)) @ down
@@ -154,7 +148,7 @@ BLOCKS: dict[str, tuple[Callable[[Tensor, Named], Tensor], dict[str, Any]]] = {
     "std.longhorn:Longhorn": (longhorn_layer, {"keys": 3}),
     "std.mesa:MesaNet": (mesa_net, {"heads": HEADS, "rounds": 3}),
     "std.srwm:SRWM": (self_referential, {"heads": HEADS, "soft": True}),
-    "std.transformer:Attention": (attended, {"heads": HEADS, "window": 3}),
+    "std.transformer:Attention": (windowed, {"heads": HEADS, "window": 3}),
     "std.transformer:TransformerPlusPlus": (transformer_plus_plus, {"heads": HEADS, "window": 3}),
 }
 

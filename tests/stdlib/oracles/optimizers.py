@@ -6,15 +6,13 @@ Nested Learning sections 4 and 7.2; torch.optim for Nesterov, Adam, AdamW; Jorda
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import gelu
 
 from .common import Scalar
-
-MUON_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+from .nets import QUINTIC, newton_schulz
 
 
 def gd(g: Tensor, w0: Tensor, lr: Scalar) -> Tensor:
@@ -143,23 +141,6 @@ def _adam(
     return torch.stack(weights[1:])
 
 
-def newton_schulz(
-    x: Tensor, rounds: int, coefficients: Sequence[float] = MUON_COEFFICIENTS, eps: float = 1e-7
-) -> Tensor:
-    """x: [n, m] with its singular values pushed towards 1 (Jordan et al. 2024).
-
-    x / (|x|_F + eps), then `rounds` rounds of X <- a X + (b A + c A^2) X with A = X X^T, on x transposed where it is
-    tall, so that A has the smaller side.
-    """
-    a, b, c = coefficients
-    tall = x.shape[0] > x.shape[1]
-    y: Tensor = (x.mT if tall else x) / (torch.linalg.norm(x) + eps)
-    for _ in range(rounds):
-        gram = y @ y.mT
-        y = a * y + (b * gram + c * gram @ gram) @ y
-    return y.mT if tall else y
-
-
 def muon(g: Tensor, w0: Tensor, lr: Scalar, beta: Scalar = 0.95, rounds: int = 5, eps: float = 1e-7) -> Tensor:
     """m <- beta m + (1 - beta) g, u = beta m + (1 - beta) g, W <- W - lr sqrt(max(1, m/n)) NS(u) (Jordan et al. 2024).
 
@@ -171,7 +152,7 @@ def muon(g: Tensor, w0: Tensor, lr: Scalar, beta: Scalar = 0.95, rounds: int = 5
     for g_t in g:
         m = beta * m + (1 - beta) * g_t
         look_ahead = beta * m + (1 - beta) * g_t
-        weights.append(weights[-1] - lr * scale * newton_schulz(look_ahead, rounds, eps=eps))
+        weights.append(weights[-1] - lr * scale * newton_schulz(look_ahead, [QUINTIC] * rounds, eps))
     return torch.stack(weights[1:])
 
 
@@ -200,7 +181,7 @@ def m3(
     slow_every: int,
     rounds: int = 5,
     eps: float = 1e-8,
-    coefficients: Sequence[float] = MUON_COEFFICIENTS,
+    coefficients: tuple[float, float, float] = QUINTIC,
 ) -> Tensor:
     """Multi-scale momentum Muon (Algorithm 1 as printed, where nothing decays).
 
@@ -212,7 +193,7 @@ def m3(
     weights = [w0]
     for step, g_t in enumerate(g, start=1):
         fast, second, pending = fast + beta1 * g_t, second + beta2 * g_t**2, pending + g_t
-        direction = newton_schulz(fast, rounds, coefficients) + alpha * newton_schulz(slow, rounds, coefficients)
+        direction = newton_schulz(fast, [coefficients] * rounds) + alpha * newton_schulz(slow, [coefficients] * rounds)
         weights.append(weights[-1] - lr * direction / (second.sqrt() + eps))
         if step % slow_every == 0:
             slow, pending = slow + beta3 * pending, torch.zeros_like(pending)

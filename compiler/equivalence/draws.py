@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 
 import torch
-from nldsl.compiler.pairing import axes, shape_of
+from nldsl.compiler.equivalence.pairing import axes, shape_of
 from torch import Generator, Tensor
 
 from nldsl.graph import LevelGraph

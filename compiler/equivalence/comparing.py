@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from nldsl.compiler.counterexample import smaller
-from nldsl.compiler.draws import Draw, drawn
+from nldsl.compiler.equivalence.counterexample import smaller
+from nldsl.compiler.equivalence.draws import Draw, drawn
+from nldsl.compiler.equivalence.pairing import tied
 from nldsl.compiler.module import CompiledModule
-from nldsl.compiler.pairing import tied
 from torch import Tensor
 
 from nldsl.graph import LevelGraph

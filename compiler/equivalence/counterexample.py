@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from nldsl.compiler.draws import Draw
+from nldsl.compiler.equivalence.draws import Draw
 from torch import Tensor
 
 TRIES = 400  # runs of both programs
