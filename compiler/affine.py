@@ -1,131 +1,188 @@
-"""What a rule makes of the old weight and the gradient, where that is a sum of both with one number per copy and tick.
+"""What a rule makes of a weight, where that is a sum with one number per copy and tick for every term.
 
-A rule's body is run on forms instead of tensors: sums of the weight w, of what it says about its key (key key^T w), and
-of the gradient g, each with a coefficient. The rows of one table say what each primitive makes of forms; what has no
-row is not affine.
+A rule's body is run on forms instead of tensors: sums of what the weight and the rule's own states were before a tick,
+and of what was written since. The rows of one table say what each primitive makes of forms; what has no row is not
+affine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from nldsl.compiler import forms
+from nldsl.compiler.masks import LEAD
 from torch import Tensor
 
-from nldsl.graph import Body, Stream
+from nldsl.graph import Body, Memory, Stream
 from nldsl.torch_forms import Call
+
+if TYPE_CHECKING:
+    from nldsl.compiler.lowerings.weight import Weight
+
+Number = Any  # a coefficient: a number, or a Tensor [batch, ticks, heads] where it has any of them
 
 
 @dataclass(frozen=True)
 class Form:
-    """sum of coefficient * term, terms "w", "erased" (key key^T w) and "g". seen: times the key from the left already
-    (key^T of the sum)."""
+    """sum of coefficient * term; a term is one of the weight's states before the tick, by name, or what was written
+    to it since, by number."""
 
-    terms: Mapping[str, Any]
-    seen: bool = False
+    terms: Mapping[str | int, Number]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """sum of coefficient * what the weight says about some rows, by number of that reading."""
+
+    terms: Mapping[int, Number]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A multiple of the key."""
+
+    factor: Number = 1.0
 
 
 class NotAffine(Exception):
-    """The rule is no such sum; the message says where."""
+    """It is no such sum; the message says where."""
 
 
-Value = Any  # a Form, a number or a Tensor [batch, ticks, heads] or of the key's shape
+def scaled(terms: Mapping[Any, Number], factor: Number) -> dict[Any, Number]:
+    return {n: times(c, factor) for n, c in terms.items()}
 
 
-def scaled(form: Form, factor: Value) -> Form:
-    return Form({n: c * factor for n, c in form.terms.items()}, form.seen)
+def times(a: Number, b: Number) -> Number:
+    """a * b; 0 and 1 stay numbers, so that what is not there costs nothing."""
+    for one, other in ((a, b), (b, a)):
+        if isinstance(one, float | int) and one in (0, 1):
+            return other if one else 0.0
+    return a * b
 
 
-def added(a: Form, b: Form, sign: int = 1) -> Form:
-    if a.seen or b.seen:
-        raise NotAffine("it adds what the memory says about its key")
-    terms = dict(a.terms)
-    for name, c in b.terms.items():
-        terms[name] = terms[name] + sign * c if name in terms else sign * c
-    return Form(terms)
+def plus(a: Mapping[Any, Number], b: Mapping[Any, Number]) -> dict[Any, Number]:
+    return {**a, **{n: a[n] + c if n in a else c for n, c in b.items()}}
 
 
-def _add(stream: Stream, args: list[Value], sign: int = 1) -> Form:
-    a, b = args
-    if not (isinstance(a, Form) and isinstance(b, Form)):
-        raise NotAffine("it adds a number to a weight")
-    return added(a, b, sign)
-
-
-def _mul(stream: Stream, args: list[Value]) -> Form:
-    a, b = args
-    if isinstance(a, Form) and isinstance(b, Form):
-        raise NotAffine("it multiplies weights or gradients with each other")
-    form, factor = (a, b) if isinstance(a, Form) else (b, a)
-    return scaled(form, _scalar(factor))
-
-
-def _div(stream: Stream, args: list[Value]) -> Form:
-    if isinstance(args[1], Form):
-        raise NotAffine("it divides by a weight or a gradient")
-    return scaled(args[0], 1 / _scalar(args[1]))
-
-
-def _scalar(value: Value) -> Value:
-    if isinstance(value, Tensor) and value.dim() > 3 and value.shape[3:].numel() > 1:
+def number(value: Any) -> Number:
+    """A factor that is one number per copy and tick."""
+    if not isinstance(value, Tensor):
+        return float(value)
+    if value.shape[LEAD:].numel() > 1:
         raise NotAffine("a rate is a vector")
-    return value.reshape(value.shape[:3]) if isinstance(value, Tensor) else value
+    return value.reshape(value.shape[:LEAD])
 
 
-def _matmul(stream: Stream, args: list[Value]) -> Form:
+def _sum(weight: Weight, stream: Stream, args: list[Any], sign: float = 1.0) -> Any:
+    a, b = args
+    for kind in (Form, Answer):
+        if isinstance(a, kind) and isinstance(b, kind):
+            return kind(plus(a.terms, scaled(b.terms, sign)))
+    raise NotAffine(f"`{stream.op}` of a weight and a number")
+
+
+def _product(weight: Weight, stream: Stream, args: list[Any]) -> Any:
+    symbolic = [a for a in args if isinstance(a, Form | Answer | Key)]
+    if len(symbolic) > 1:
+        raise NotAffine("it multiplies weights or gradients with each other")
+    factor = next(a for a in args if a is not symbolic[0])
+    return _times(symbolic[0], number(factor))
+
+
+def _quotient(weight: Weight, stream: Stream, args: list[Any]) -> Any:
+    if isinstance(args[1], Form | Answer | Key):
+        raise NotAffine("it divides by a weight or a gradient")
+    return _times(args[0], 1 / number(args[1]))
+
+
+def _times(value: Any, factor: Number) -> Any:
+    if isinstance(value, Key):
+        return Key(times(value.factor, factor))
+    return type(value)(scaled(value.terms, factor))
+
+
+def _matmul(weight: Weight, stream: Stream, args: list[Any]) -> Answer:
     """key @ w: what the memory says about its key."""
     key, form = args
-    if not (isinstance(key, Key) and isinstance(form, Form)) or set(form.terms) - {"w"} or form.seen:
+    if not (isinstance(key, Key) and isinstance(form, Form)):
         raise NotAffine(f"`{stream.op}` of the weight")
-    return Form(form.terms, seen=True)
+    return Answer(scaled({weight.read(weight.key, form): 1.0}, key.factor))
 
 
-def _outer(stream: Stream, args: list[Value]) -> Form:
-    key, form = args
-    if not (isinstance(key, Key) and isinstance(form, Form) and form.seen):
+def _outer(weight: Weight, stream: Stream, args: list[Any]) -> Form:
+    key, answer = args
+    if not (isinstance(key, Key) and isinstance(answer, Answer)):
         raise NotAffine(f"`{stream.op}` of the weight")
-    return Form({"erased": form.terms["w"]})
+    return Form(scaled({weight.write(weight.key, None, answer.terms): 1.0}, key.factor))
 
 
-class Key:
-    """The key itself, as long as nothing was done with it."""
-
-
-ROWS: dict[str, Callable[[Stream, list[Value]], Form]] = {
-    "add": _add,
-    "sub": lambda stream, args: _add(stream, args, -1),
-    "neg": lambda stream, args: scaled(args[0], -1),
-    "mul": _mul,
-    "div": _div,
+ROWS: dict[str, Callable[[Weight, Stream, list[Any]], Any]] = {
+    "add": _sum,
+    "sub": lambda weight, stream, args: _sum(weight, stream, args, -1.0),
+    "neg": lambda weight, stream, args: _times(args[0], -1.0),
+    "mul": _product,
+    "div": _quotient,
     "matmul": _matmul,
     "outer": _outer,
 }
 
 
-def form_of(body: Body, inputs: Mapping[str, Value], key: Tensor | None, calls: Mapping[str, Call]) -> Form:
-    """What a rule's body makes of forms. inputs: of its ports. key: what `Key` stands for, in all other uses.
-    Raises NotAffine."""
-    values: dict[str, Value] = dict(inputs)
+def applied(
+    weight: Weight, body: Body, inputs: Mapping[str, Any], slot: str, count: Tensor, calls: Mapping[str, Call]
+) -> Form:
+    """What a rule's body makes of forms. inputs: of its ports. slot: whose states these are. count: the number of each
+    tick's update, [batch or 1, ticks, heads or 1]. Raises NotAffine."""
+    values: dict[str, Any] = dict(inputs)
     for record in body.records:
-        if not isinstance(record, Stream) or record.op in ("tick", "weight") or record.op.startswith("window_"):
-            raise NotAffine("it keeps something from update to update")
-        args = [values[a] if isinstance(a, str) else float(a) for a in record.args]
-        if any(isinstance(a, Form) for a in args):
-            if record.op not in ROWS:
-                raise NotAffine(f"`{record.op}` of the weight or the gradient")
-            values[record.id] = ROWS[record.op](record, args)
+        if isinstance(record, Memory):
+            _open(weight, record, slot, count)
+        elif not isinstance(record, Stream) or record.op.startswith("window_") or record.every > 1:
+            raise NotAffine("it keeps something from update to update that is no sum")
+        elif record.op == "weight":
+            values[record.id] = weight.now[f"{slot}.{record.memory}"]
+        elif record.op == "assign":
+            new = values[str(record.args[0])] if isinstance(record.args[0], str) else float(record.args[0])
+            if not isinstance(new, Form):
+                raise NotAffine("a state becomes a number")
+            weight.now[f"{slot}.{record.memory}"] = new
+        elif record.op == "tick":
+            values[record.id] = count.double()
         else:
-            args = [key if isinstance(a, Key) else a for a in args]
-            values[record.id] = forms.apply(record, args, calls[record.id])
+            values[record.id] = _value(weight, record, values, calls)
     result = values[body.results[0]]
-    if not isinstance(result, Form) or result.seen:
+    if not isinstance(result, Form):
         raise NotAffine("it gives no weight")
     return result
 
 
-def unit() -> Tensor:
-    """The coefficient 1."""
-    return torch.ones(1, 1, 1)
+def _open(weight: Weight, memory: Memory, slot: str, count: Tensor) -> None:
+    """A state of the rule. Where it begins anew, nothing of the old one is left."""
+    plain = memory.form == "state" and not memory.starts and not memory.reset_when
+    if not plain or memory.leaves[0].init != ("constant", 0) or tuple(memory.leaves[0].shape) != weight.shape:
+        raise NotAffine("it keeps something from update to update that is no sum")
+    name = f"{slot}.{memory.id}"
+    weight.keep(name)
+    if memory.reset_every:
+        weight.now[name] = Form(scaled(weight.now[name].terms, (count % memory.reset_every != 0).to(weight.dtype)))
+
+
+def _value(weight: Weight, record: Stream, values: Mapping[str, Any], calls: Mapping[str, Call]) -> Any:
+    args = [values[a] if isinstance(a, str) else float(a) for a in record.args]
+    if any(isinstance(a, Form | Answer) for a in args) or (
+        any(isinstance(a, Key) for a in args) and record.op in ("mul", "div", "neg")
+    ):
+        if record.op not in ROWS:
+            raise NotAffine(f"`{record.op}` of the weight or the gradient")
+        return ROWS[record.op](weight, record, args)
+    plain = [_plain(weight, a) for a in args]
+    return forms.apply(record, plain, calls[record.id])
+
+
+def _plain(weight: Weight, value: Any) -> Any:
+    """A multiple of the key as the numbers that it is, [batch, ticks, heads, n]."""
+    if not isinstance(value, Key):
+        return value
+    rows = weight.key.transpose(1, 2)
+    return rows if isinstance(value.factor, float) and value.factor == 1.0 else rows * value.factor[..., None]

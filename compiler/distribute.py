@@ -31,6 +31,7 @@ class Loop:
     """Stages that run once per chunk of `length` ticks, one chunk after the other.
 
     alone: a window ends with the chunk, whose last tick runs by itself, record by record. memories: those it carries.
+    lowering: how its chunks run at once, "" for one after the other; refused: why not (see `lowerings/`).
     """
 
     length: int
@@ -38,6 +39,8 @@ class Loop:
     nodes: tuple[Node, ...]
     alone: bool = False
     memories: tuple[str, ...] = ()
+    lowering: str = ""
+    refused: str = ""
 
 
 Stage = Together | Loop

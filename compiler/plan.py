@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from nldsl.compiler.dependences import Shape, nodes_of
 from nldsl.compiler.distribute import Loop, Stage, Together, distribute
-from nldsl.compiler.lowerings import LOWERINGS
+from nldsl.compiler.lowerings import lowered
+from nldsl.compiler.lowerings.trial import Machine
 
 from nldsl.graph import LevelGraph, Memory, Objective, Stream
 
@@ -39,6 +39,8 @@ def planned(graph: LevelGraph, only: str = "") -> Plan:
     """LevelGraph -> Plan. only: "recurrence" for one tick after the other."""
     shape = Shape.of(graph.tick, graph.bodies)
     stages = distribute(nodes_of(graph.tick), shape, chunks=only != "recurrence")
+    if not only:
+        stages = lowered(stages, Machine(graph))
     choices = (_choice(m, graph, shape, stages, only) for m in graph.memories.values())
     return Plan(stages, tuple(c for c in choices if c is not None))
 
@@ -93,10 +95,11 @@ def _no_segment(site: Site) -> str:
 
 
 def _no_closed_form(site: Site) -> str:
-    if site.writing is None or len(site.loops) < 2:
-        return "each gradient needs the weight that the one before wrote"
-    reasons = [row.why_not(site.writing, _Bodies(site.graph)) for row in LOWERINGS]
-    return "" if "" in reasons else reasons[0]
+    if site.only:
+        return f"only {site.only} is asked for"
+    if site.writing is None:
+        return "nothing of it takes turns"
+    return "" if site.writing.lowering else site.writing.refused or "it is written in windows"
 
 
 def _no_window(site: Site) -> str:
@@ -124,19 +127,6 @@ ROWS: tuple[tuple[str, Callable[[Site], str]], ...] = (
     ("recurrence", lambda site: ""),
 )
 APART = {"attention", "loss segments", "sliding objective"}  # other meanings, not faster ways to the same
-
-
-class _Bodies:
-    """What a lowering asks of the machine when it is only planned."""
-
-    def __init__(self, graph: LevelGraph) -> None:
-        self.bodies = graph.bodies
-
-    def facts(self, body: Any) -> Any:
-        import torch
-        from nldsl.compiler.piece import Facts
-
-        return Facts.of(body, torch.float32, torch.device("cpu"))
 
 
 def _choice(memory: Memory, graph: LevelGraph, shape: Shape, stages: Sequence[Stage], only: str) -> Choice | None:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from nldsl.compiler import attention, forms, segments, stages
 from nldsl.compiler.dependences import Node, Shape, nodes_of
-from nldsl.compiler.distribute import Loop, Stage
-from nldsl.compiler.lowerings import Lowering, lowering_of
+from nldsl.compiler.distribute import Stage
 from nldsl.compiler.piece import Facts, Frame, Piece, clock_of
 from nldsl.compiler.starts import draw
 from nldsl.compiler.steps import Steps
@@ -55,7 +54,6 @@ class Runner:
         self._facts: dict[int, Facts] = {}
         self._starts: dict[int, frozenset[str]] = {}
         self._constants: dict[str, Tensor] = {}
-        self._lowerings: dict[int, Lowering | None] = {}
         self._gives: dict[int, tuple[str, ...]] = {}
         self._owned: dict[int, tuple[str, ...]] = {}
         self.shape = Shape.of(graph.tick, graph.bodies)
@@ -73,12 +71,6 @@ class Runner:
             names |= {f"{what} {learn.id}" for what in ("active", "weights", "rates")}
             names |= {f"gradient {learn.id}"} if learn.every.unit == "step" else set()
         return frozenset(names)
-
-    def lowering(self, loop: Loop) -> Lowering | None:
-        """How a loop runs, if not tick by tick."""
-        if id(loop) not in self._lowerings:
-            self._lowerings[id(loop)] = lowering_of(loop, self)
-        return self._lowerings[id(loop)]
 
     def gives(self, nodes: Sequence[Node]) -> tuple[str, ...]:
         """The values of some records that are asked for by others."""

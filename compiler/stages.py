@@ -27,9 +27,10 @@ def run(piece: Piece, stages: Iterable[Stage], inside: bool = True) -> None:
 
 
 def _loop(piece: Piece, loop: Loop) -> None:
+    from nldsl.compiler.lowerings import LOWERINGS  # they run stages too
+
     assert isinstance(piece.number, int)
-    lowering = piece.machine.lowering(loop)
-    if lowering is not None and lowering.run(piece, loop):
+    if loop.lowering and LOWERINGS[loop.lowering].run(piece, loop):
         return
     gives = piece.machine.gives(loop.nodes)
     collected: dict[str, list[tuple[Any, int]]] = {name: [] for name in gives}

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from nldsl.compiler import affine
 from nldsl.compiler.affine import Form, Key, NotAffine
+from nldsl.compiler.lowerings.weight import Weight
 from nldsl.compiler.doctor.writers import Writer, gate_of, gates
 from nldsl.compiler.runner import Runner
 from torch import Tensor
@@ -73,14 +74,15 @@ def _effects(runner: Runner, memory: str, rule: Rule, means: Mapping[str, float]
 def _kept(runner: Runner, rule: Rule, memory: str, streams: Mapping[str, Tensor]) -> float:
     """The coefficient of the old weight in the new one. Raises NotAffine where there is no such number."""
     body = runner.bodies[next(name for m, _, name in rule.bodies if m == memory)]
-    roles: dict[str, Any] = {"w": Form({"w": 1.0}), "u": Form({"g": 1.0}), "key": Key()}
-    inputs, key = dict(roles), None
+    shape = next(p.shape for p in body.inputs if p.id in ("w", "u"))
+    weight = Weight(torch.zeros(1, 1, 1, *map(int, shape), dtype=torch.float64), 1)
+    weight.key = torch.ones(1, 1, 1, int(shape[0]) if shape else 1, dtype=torch.float64)
+    inputs: dict[str, Any] = {"w": weight.now["w"], "u": Form({0: 1.0}), "key": Key()}
     for port in body.inputs:
         if port.id.startswith("arg"):
             inputs[port.id] = streams[rule.args[int(port.id[3:])]]
-        elif port.id not in roles:
+        elif port.id not in inputs:
             raise NotAffine(f"it uses `{port.id}`")
-        elif port.id == "key":
-            key = torch.ones(1, 1, 1, int(port.shape[0]), dtype=torch.float64)
-    kept = affine.form_of(body, inputs, key, runner.facts(body).calls).terms.get("w", 0.0)
-    return float(torch.as_tensor(kept, dtype=torch.float64).mean())
+    first = torch.zeros(1, 1, 1, dtype=torch.int64)
+    form = affine.applied(weight, body, inputs, "retention", first, runner.facts(body).calls)
+    return float(torch.as_tensor(form.terms.get("w", 0.0), dtype=torch.float64).mean())

@@ -2,29 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from nldsl.compiler.distribute import Loop, Stage, Together
 from nldsl.compiler.lowerings import closed
 
 if TYPE_CHECKING:
-    from nldsl.compiler.distribute import Loop
     from nldsl.compiler.piece import Piece
+
+CHUNK = 64  # ticks of a loop that the text does not cut: the best on CPUs, and what kernels take
+MOST = 256  # ticks at once: some of the work grows with their square
 
 
 @dataclass(frozen=True)
 class Lowering:
-    """why_not: the reason why a loop can't run like this, "" if it can. run: runs it; False where it had to give up."""
+    """why_not: the reason why a loop can't run like this, "" if it can. run: runs it; False where it has nothing to
+    gain."""
 
-    name: str
     why_not: Callable[[Loop, Any], str]
     run: Callable[[Piece, Loop], bool]
 
 
-LOWERINGS = (Lowering("closed form", closed.why_not, closed.run),)
+LOWERINGS = {"closed form": Lowering(closed.why_not, closed.run)}
 
 
-def lowering_of(loop: Loop, machine: Any) -> Lowering | None:
-    """The first that fits."""
-    return next((row for row in LOWERINGS if not row.why_not(loop, machine)), None)
+def lowered(stages: Sequence[Stage], machine: Any, chunk: int = 0) -> tuple[Stage, ...]:
+    """The same stages, each loop with the first lowering that fits it. machine: of `trial`. chunk: of how many ticks
+    they are the body, 0 for any number."""
+    return tuple(s if isinstance(s, Together) else _loop(s, machine, chunk) for s in stages)
+
+
+def _loop(loop: Loop, machine: Any, chunk: int) -> Loop:
+    if loop.length > 1:
+        return replace(loop, stages=lowered(loop.stages, machine, loop.length))
+    reasons = {name: row.why_not(loop, machine) for name, row in LOWERINGS.items()}
+    fits = next((name for name, reason in reasons.items() if not reason), "")
+    if not fits:
+        return replace(loop, refused=next(iter(reasons.values())))
+    fast = replace(loop, lowering=fits)
+    if 0 < chunk <= MOST:
+        return fast
+    return replace(loop, length=MOST if chunk else CHUNK, stages=(fast,))

@@ -1,11 +1,8 @@
-"""A chunk's writes in closed form, where every update is affine in the running weight with one number per tick.
+"""A loop's ticks all at once, where what is written is affine in the running weights (see `weight.py`).
 
-With W[t] = a[t] W[t-1] + e[t] k[t] k[t]^T W[t-1] + c[t] k[t] d[t]^T, which is W[t] = a[t] W[t-1] + k[t] r[t]^T for
-
-    r[t] = e[t] W[t-1]^T k[t] + c[t] d[t],
-
-the r of a chunk solve one triangular system (the UT form of the delta rule), and the last weight is
-W[C] = D[C, 0] W[0] + sum_s D[C, s] k[s] r[s]^T, where D[t, s] is the product of a[s+1] ... a[t].
+The records of a tick are told once, as forms of the weights they write; then every read, and the weights at the end,
+are a few products over all ticks. What a held state or gradient says is known; a gradient at the running weight may be
+affine in what the weight answers, and so may what a retention erases.
 """
 
 from __future__ import annotations
@@ -13,11 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from nldsl.compiler import affine, buffers, rules
+from nldsl.compiler import affine, buffers, memories, rules, weighing
 from nldsl.compiler.affine import Form, Key, NotAffine
+from nldsl.compiler.lowerings import gathering, trial
+from nldsl.compiler.lowerings.weight import Weight
+from nldsl.compiler.masks import LEAD
 from torch import Tensor
 
-from nldsl.graph import Objective
+from nldsl.graph import Leaf, Memory, Objective, Rule, Stream
 
 if TYPE_CHECKING:
     from nldsl.compiler.distribute import Loop
@@ -25,136 +25,268 @@ if TYPE_CHECKING:
 
 
 def why_not(loop: Loop, machine: Any) -> str:
-    """Why a loop's writes have no closed form, "" if they have."""
-    if loop.length != 1 or len(loop.nodes) != 1:
-        return "something reads the running weight inside a chunk"
-    record, part = loop.nodes[0]
-    if not isinstance(record, Objective) or part != "write":
-        return "it is written by `<-`"
-    if record.every.count != 1 or record.when or buffers.needed(record):
-        return "it does not write every token"
-    assert record.optimizer is not None and record.retention is not None
-    if any(rules.asks(machine, r, "total_norm") for r in (record.optimizer, record.retention)):
-        return "its rule looks at the norm of all gradients"
+    """Why a loop can't run like this, "" if it can: it is tried out on tensors without numbers."""
+    if loop.length != 1:
+        return "its chunks run one after the other"
     try:
-        for memory, leaf, _ in record.optimizer.bodies:
-            one = affine.unit()
-            streams = dict.fromkeys({*record.optimizer.args, *record.retention.args}, one)
-            step(machine, record, memory, leaf, streams, None)
+        Ticks(trial.piece(loop, machine), loop).run()
     except NotAffine as reason:
-        return f"an update is not affine in the weight: {reason}"
+        return str(reason)
     return ""
 
 
-def step(
-    machine: Any, record: Objective, memory: str, leaf: str, streams: dict[str, Tensor], key: Tensor | None
-) -> Form:
-    """One update as a form: optimizer, then retention."""
-    assert record.optimizer is not None and record.retention is not None
-    given: dict[str, Any] = {"w": Form({"w": 1.0}), "g": Form({"g": 1.0}), "key": Key()}
-    update = _applied(machine, record.optimizer, memory, leaf, given, streams, key)
-    if not any((m, n) == (memory, leaf) for m, n, _ in record.retention.bodies):
-        return affine.added(given["w"], update)
-    return _applied(machine, record.retention, memory, leaf, given | {"u": update}, streams, key)
-
-
-def _applied(
-    machine: Any, rule: Any, memory: str, leaf: str, given: dict[str, Any], streams: dict[str, Tensor], key: Any
-) -> Form:
-    name = next(b for m, n, b in rule.bodies if (m, n) == (memory, leaf))
-    body = machine.bodies[name]
-    inputs = {}
-    for port in body.inputs:
-        source = rule.args[int(port.id[3:])] if port.id.startswith("arg") else port.stream
-        if source and port.shape and tuple(map(int, port.shape)) != (1,):
-            raise NotAffine("a rate is a vector")
-        if not source and port.id not in given:
-            raise NotAffine(f"it uses `{port.id}`")
-        inputs[port.id] = streams[source] if source else given[port.id]
-    if key is None and any(p.id == "key" for p in body.inputs):
-        width = next(int(p.shape[0]) for p in body.inputs if p.id == "key")
-        key = torch.ones(1, 1, 1, width)
-    return affine.form_of(body, inputs, key, machine.facts(body).calls)
-
-
 def run(piece: Piece, loop: Loop) -> bool:
-    """All writes of a chunk at once; what is left is the weight after its last tick. False where it can't be: the
-    gradients of a matrix that erases must be there as factors."""
-    record = loop.nodes[0][0]
-    assert isinstance(record, Objective) and record.optimizer is not None
-    found = piece.values[f"gradient {record.id}"]
-    if piece.ticks == 1 or (found["whole"].keys() & found["keys"].keys()):
+    """Run a loop's ticks at once. False for one tick, which has nothing to gain."""
+    if piece.ticks == 1:
         return False
-    names = {n for rule in (record.optimizer, record.retention) if rule for n in rule.args}
-    streams = {n: _per_tick(piece.values[n]) for n in names}
-    news: dict[str, dict[str, Tensor]] = {}
-    for memory, leaf, _ in record.optimizer.bodies:
-        name = f"{memory}.{leaf}"
-        form = step(piece.machine, record, memory, leaf, streams, found["keys"].get(name))
-        old = piece.frame[memory]["weights"][leaf]
-        lead = (piece.batch, piece.ticks, old.shape[2])
-        coefficients = {n: _tensor(c, old, lead) for n, c in form.terms.items()}
-        if name in found["d"]:
-            new = closed(old, coefficients, found["x"][name], found["d"][name])
-        else:
-            new = summed(old, coefficients, found["whole"][name])
-        news.setdefault(memory, {})[leaf] = new
-    for memory, weights in news.items():
-        held = piece.frame[memory]
-        piece.frame[memory] = held | {"weights": held["weights"] | weights}
+    Ticks(piece, loop).run()
     return True
 
 
-def _per_tick(x: Tensor) -> Tensor:
-    return x.reshape(x.shape[:3])
+class Ticks:
+    """Some ticks of a loop. weights: those it writes. told: streams that are forms of a weight. waiting:
+    streams that are computed when they are asked for."""
+
+    def __init__(self, piece: Piece, loop: Loop) -> None:
+        self.piece, self.loop = piece, loop
+        self.weights: dict[tuple[str, str], Weight] = {}  # by memory and leaf
+        self.told: dict[str, tuple[Weight, Form]] = {}
+        self.waiting: dict[str, Stream] = {}
+        self.found: dict[str, dict[str, gathering.Found]] = {}
+        self.settled = False
+
+    def run(self) -> None:
+        for record, part in self.loop.nodes:
+            if isinstance(record, Memory):
+                self._open(record)
+            elif isinstance(record, Stream):
+                self._stream(record)
+            elif record.kind != "local":
+                raise NotAffine("attention is kept tick by tick")
+            else:
+                self._learn(record, part)
+        for weight in self.weights.values():
+            weight.settle()
+        self.settled = True
+        for name in self.piece.machine.gives(self.loop.nodes):
+            if name in self.waiting or name in self.told:
+                self.piece.values[name] = self.value(name)
+        self._finish()
+
+    # What a record says
+
+    def _open(self, memory: Memory) -> None:
+        if memory.reset_every or memory.reset_when:
+            raise NotAffine("it may restart at any tick")
+        if any(o.hold and memory.id in o.memories for o in self.piece.facts.learns):
+            raise NotAffine("what it holds may change at any tick")
+        if memory.form == "attention":
+            raise NotAffine("attention is kept tick by tick")
+        self.piece.open(memory)
+
+    def weight(self, memory: str, leaf: str) -> Weight:
+        if (memory, leaf) not in self.weights:
+            if memory not in self.piece.frame:
+                memories.restart(self.piece, self.piece.facts.memories[memory], True)
+            self.weights[memory, leaf] = Weight(self.piece.frame[memory]["weights"][leaf], self.piece.ticks)
+        return self.weights[memory, leaf]
+
+    def _stream(self, record: Stream) -> None:
+        if record.op == "weight":
+            written = record.memory in self.loop.memories
+            if written and not (record.mode == "seen" and record.memory in self.piece.facts.hold):
+                weight = self.weight(record.memory, record.leaf)
+                self.told[record.id] = weight, weight.now["w"]
+                return
+        elif record.op == "assign":
+            self._assign(record)
+            return
+        elif record.op == "recall":
+            raise NotAffine("attention is kept tick by tick")
+        elif record.op in affine.ROWS and any(a in self.told for a in record.args) and self._form(record):
+            return
+        self.waiting[record.id] = record
+
+    def _form(self, record: Stream) -> bool:
+        """A combination of forms of one weight, still a form."""
+        if record.op in ("matmul", "outer"):
+            return False
+        weight = next(self.told[str(a)][0] for a in record.args if a in self.told)
+        if any(a in self.told and self.told[str(a)][0] is not weight for a in record.args):
+            return False
+        try:
+            args = [self.told[str(a)][1] if a in self.told else self.value(a) for a in record.args]
+            if record.op in ("add", "sub"):
+                args = [a if isinstance(a, Form) else self._constant(weight, a) for a in args]
+            form = affine.ROWS[record.op](weight, record, args)
+        except NotAffine:
+            return False
+        self.told[record.id] = weight, form
+        return True
+
+    def _constant(self, weight: Weight, value: Any) -> Form:
+        """A known value that is added to a weight, at every tick its own."""
+        value = value if isinstance(value, Tensor) else torch.full((1,) * LEAD, float(value), dtype=weight.dtype)
+        whole = value.reshape(
+            *value.shape[:LEAD], *(1,) * (LEAD + len(weight.shape) - value.dim()), *value.shape[LEAD:]
+        )
+        batch, heads, ticks = weight.lead
+        return Form({weight.write(None, whole.expand(batch, ticks, heads, *weight.shape), {}): 1.0})
+
+    def _assign(self, record: Stream) -> None:
+        if record.every != 1:
+            raise NotAffine("it is not written at every tick")
+        weight = self.weight(record.memory, record.leaf)
+        source = record.args[0]
+        if source in self.told:
+            other, form = self.told[str(source)]
+            if other is not weight:
+                raise NotAffine("it becomes what another memory was")
+        else:
+            form = self._constant(weight, self.value(source))
+        weight.now["w"] = form
+
+    # Learning
+
+    def _learn(self, record: Objective, part: str) -> None:
+        if record.every.unit == "step" or record.every.count != 1 or record.when or buffers.needed(record):
+            raise NotAffine("it does not write every token from that token alone")
+        if part != "write":
+            self.found[record.id] = gathering.at_running_weight(self, record)
+        if part != "gather":
+            self._write(record)
+
+    def _write(self, record: Objective) -> None:
+        assert record.optimizer is not None and record.retention is not None
+        machine = self.piece.machine
+        if any(rules.asks(machine, r, "total_norm") for r in (record.optimizer, record.retention)):
+            raise NotAffine("its rule looks at the norm of all gradients")
+        found = self.found.get(record.id) or gathering.held(self, record)
+        kept = self.piece.frame.get(record.id, {}).get("rules", {})
+        for memory, leaf, _ in record.optimizer.bodies:
+            weight, own = self.weight(memory, leaf), found[f"{memory}.{leaf}"]
+            if own.x is not None:
+                weight.key = own.x
+            old = weight.now["w"]
+            given: dict[str, Any] = {"w": old, "g": Form({weight.write(own.x, own.known, own.answers): 1.0})}
+            if own.x is not None:
+                given["key"] = Key()
+            if "start" in self.piece.frame[memory]:
+                weight.keep("start", self.piece.frame[memory]["start"][leaf])
+                given["start"] = weight.now["start"]
+            update = self._rule(record, record.optimizer, "optimizer", (memory, leaf), given, kept)
+            if not any((m, n) == (memory, leaf) for m, n, _ in record.retention.bodies):
+                weight.now["w"] = Form(affine.plus(old.terms, update.terms))
+            else:
+                given = given | {"u": update}
+                weight.now["w"] = self._rule(record, record.retention, "retention", (memory, leaf), given, kept)
+
+    def _rule(
+        self, record: Objective, rule: Rule, role: str, place: tuple[str, str], given: dict[str, Any], kept: Any
+    ) -> Form:
+        """What a rule makes of forms, with the states that it keeps from update to update."""
+        memory, leaf = place
+        weight = self.weight(memory, leaf)
+        slot = f"{memory}.{leaf} {role}"
+        body = self.piece.machine.bodies[next(b for m, n, b in rule.bodies if (m, n) == place)]
+        before = kept.get(slot, {})
+        batch, heads, ticks = weight.lead
+        for name, held in before.get("frame", {}).items():
+            value = held["weights"]["value"]
+            weight.kept[f"{slot}.{name}"] = value.reshape(batch, 1, heads, *weight.shape)
+        inputs: dict[str, Any] = {}
+        for port in body.inputs:
+            source = rule.args[int(port.id[3:])] if port.id.startswith("arg") else port.stream
+            if not source and port.id not in given:
+                raise NotAffine(f"it uses `{port.id}`")
+            inputs[port.id] = self.value(source) if source else given[port.id]
+        count = before.get("count", torch.zeros(batch * heads, 1, 1, dtype=torch.int64, device=weight.device))
+        number = count.reshape(batch, 1, heads) + torch.arange(ticks, device=weight.device).reshape(1, -1, 1)
+        return affine.applied(weight, body, inputs, slot, number, self.piece.machine.facts(body).calls)
+
+    # Values
+
+    def value(self, name: Any) -> Any:
+        """A stream over all ticks."""
+        if not isinstance(name, str):
+            return float(name)
+        if name in self.piece.values:
+            return self.piece.values[name]
+        if not self.settled:
+            raise NotAffine("what it learns from depends on what it wrote a tick before")
+        if name in self.told:
+            weight, form = self.told[name]
+            return weight.whole(form)
+        record = self.waiting[name]
+        value = self._read(record) if record.op == "matmul" and record.args[1] in self.told else None
+        if value is None:
+            for a in record.args:
+                if isinstance(a, str):
+                    self.piece.values[a] = self.value(a)
+            value = self.piece.stream(record)
+        self.piece.values[name] = value
+        return value
+
+    def _read(self, record: Stream) -> Tensor | None:
+        """rows @ weight, for one row per tick."""
+        weight, form = self.told[str(record.args[1])]
+        if self.piece.facts.calls[record.id].ranks != (1, 2) or any(w.x is None for w in weight.writes):
+            return None
+        return weight.answer(self.rows(self.value(record.args[0]), weight), form).transpose(1, 2)
+
+    def rows(self, x: Tensor, weight: Weight) -> Tensor:
+        """[batch or 1, ticks or 1, heads or 1, n] -> [batch, heads, ticks, n]."""
+        batch, heads, ticks = weight.lead
+        return x.expand(batch, ticks, heads, -1).transpose(1, 2)
+
+    def scale(self, record: Objective, index: int) -> Tensor | None:
+        """The factor that a tick's gradient counts with."""
+        if not record.weights:
+            return None
+        if isinstance(record.weights[index], str):
+            self.value(record.weights[index])
+        return weighing.factors(self.piece, record)[index]
+
+    # The end
+
+    def _finish(self) -> None:
+        frame = self.piece.frame
+        news: dict[str, dict[str, Tensor]] = {}
+        states: dict[str, Tensor] = {}
+        for (memory, leaf), weight in self.weights.items():
+            after = weight.after()
+            news.setdefault(memory, {})[leaf] = after.pop("w")
+            states |= after
+        for memory, weights in news.items():
+            frame[memory] = frame[memory] | {"weights": frame[memory]["weights"] | weights}
+        for record, part in self.loop.nodes:
+            if isinstance(record, Objective) and part != "gather":
+                self._keep(record, states)
+
+    def _keep(self, record: Objective, states: dict[str, Tensor]) -> None:
+        """What the rules of a learn keep for the next tick."""
+        assert record.optimizer is not None and record.retention is not None
+        before = self.piece.frame.get(record.id, {})
+        kept = dict(before.get("rules", {}))
+        for rule, role in ((record.optimizer, "optimizer"), (record.retention, "retention")):
+            for memory, leaf, name in rule.bodies:
+                body = self.piece.machine.bodies[name]
+                if rules.keeps_nothing(body):
+                    continue
+                slot = f"{memory}.{leaf} {role}"
+                batch, heads, ticks = self.weights[memory, leaf].lead
+                zero = torch.zeros(batch * heads, 1, 1, dtype=torch.int64, device=self.piece.clock.device)
+                count = kept.get(slot, {}).get("count", zero) + ticks
+                own = [r for r in body.records if isinstance(r, Memory)]
+                kept[slot] = {
+                    "count": count,
+                    "frame": {r.id: _kept(states[f"{slot}.{r.id}"], r.leaves[0]) for r in own},
+                }
+        left = {n: v for n, v in before.items() if n in ("anchor",)} | ({"rules": kept} if kept else {})
+        if left:
+            self.piece.frame[record.id] = left
 
 
-def _tensor(value: Any, like: Tensor, lead: tuple[int, int, int]) -> Tensor:
-    """A coefficient [batch, heads, ticks]."""
-    if not isinstance(value, Tensor):
-        value = torch.full((1, 1, 1), float(value), dtype=like.dtype, device=like.device)
-    made: Tensor = value
-    return made.to(like.dtype).expand(lead).transpose(1, 2)
-
-
-def decays(a: Tensor) -> Tensor:
-    """D[t, s], the product of a[s+1] ... a[t], for s = 0 (before the first tick) ... t; 0 above. [..., C+1, C+1]."""
-    count = a.shape[-1]
-    rows = torch.nn.functional.pad(a, (1, 0), value=1.0)[..., None].expand(*a.shape[:-1], count + 1, count + 1)
-    later = torch.ones(count + 1, count + 1, dtype=torch.bool, device=a.device).tril(-1)
-    return torch.where(later, rows, torch.ones_like(rows)).cumprod(-2).tril()
-
-
-def closed(old: Tensor, coefficients: dict[str, Tensor], x: Tensor, d: Tensor) -> Tensor:
-    """The last weight. x: [B, C, H, n], d: [B, C, H, m], old: [B, 1, H, n, m]."""
-    weight, keys = old.squeeze(1), x.transpose(1, 2)  # [B, H, n, m], [B, H, C, n]
-    a, c = coefficients["w"], coefficients["g"]
-    ratio = decays(a)
-    r = c[..., None] * d.transpose(1, 2)
-    if "erased" in coefficients:
-        e = coefficients["erased"][..., None]
-        r = r + e * ratio[..., :-1, :1] * (keys @ weight)
-        inner = e * ratio[..., :-1, 1:] * (keys @ keys.mT)
-        r = solved(inner.tril(-1), r)
-    last = ratio[..., -1, :, None]
-    kept, written = last[..., :1, :] * weight, (last[..., 1:, :] * keys).mT
-    new = torch.baddbmm(kept.flatten(0, 1), written.flatten(0, 1), r.flatten(0, 1))  # one pass over the weight less
-    return new.reshape(kept.shape).unsqueeze(1)
-
-
-def solved(strict: Tensor, right: Tensor) -> Tensor:
-    """(I - strict)^-1 right, for a strictly lower triangular matrix. Solved transposed: LAPACK stores columns, and so
-    the result, and its gradient, lie in memory row by row like everything else."""
-    eye = torch.eye(strict.shape[-1], dtype=strict.dtype, device=strict.device)
-    system = (eye - strict).mT
-    found: Tensor = torch.linalg.solve_triangular(system, right.mT, upper=True, left=False, unitriangular=True).mT
-    return found
-
-
-def summed(old: Tensor, coefficients: dict[str, Tensor], gradients: Tensor) -> Tensor:
-    """The last weight where nothing is erased, each tick's gradient [B, C, H, *shape] as a whole."""
-    last = decays(coefficients["w"])[..., -1, :]
-    rates = (last[..., 1:] * coefficients["g"]).transpose(1, 2)  # [B, C, H]
-    rest = (1,) * (old.dim() - 3)
-    total = (rates.reshape(*rates.shape, *rest) * gradients).sum(1, keepdim=True)
-    return last[..., :1].transpose(1, 2).reshape(old.shape[0], 1, -1, *rest) * old + total
+def _kept(state: Tensor, leaf: Leaf) -> dict[str, Any]:
+    batch, _, heads = state.shape[:LEAD]
+    return {"weights": {leaf.name: state.reshape(batch * heads, 1, 1, *state.shape[LEAD:])}}

@@ -49,21 +49,40 @@ model M(vocab = 7, dim = 4) over ids: int {
 PROGRAMS = {
     "recurrence": [
         block(TAUGHT + "by gd(0.1) every token"),
-        block("M <- 0.9 * M"),
         block(TAUGHT + "by gd(0.1) every token hold state for 4 tokens", reset=" reset when sum(x) > 1"),
+        block(TAUGHT + "by gd(sigmoid(h)) every token", net="matrix(d)"),
+        block("learn M : k -> h minimizing huber(1) by gd(0.1) every token", net="matrix(d)"),
+        block("learn M : k -> M(h) minimizing l2 by gd(0.1) every token detached", net="matrix(d)"),
+        block("learn M : unit(M(k)) -> h minimizing l2 by gd(0.1) every token", net="matrix(d)"),
+        block(TAUGHT + "by adam(0.1) every token", net="matrix(d)"),
     ],
     "closed form": [
+        block("M <- 0.9 * M"),
+        block("M <- 0.9 * M", net="matrix(d)"),
+        block(TAUGHT + "by gd(0.1) every token", net="matrix(d)"),
+        block(TAUGHT + "by gd(0.1) every token", net="matrix(d)", above="y = M(h)", below=""),
+        block("M <- sigmoid(sum(h)) * M\n  " + TAUGHT + "by gd(0.1) every token", net="matrix(d)"),
+        block(TAUGHT + "weighted sigmoid(sum(h)) retaining erase(0.9, 0.1) by gd(0.1) every token", net="matrix(d)"),
+        block(TAUGHT + "retaining decay(0.9) by momentum(0.1, sigmoid(sum(h))) every token", net="matrix(d)"),
+        block(TAUGHT + "retaining erase(0.9, 0.1) by nesterov(0.1) every token", net="matrix(d)"),
+        block("learn M : k -> h - 0.5 * M(2 * k) minimizing dot by gd(0.1) every token", net="matrix(d)"),
+        block("learn M : k -> h minimizing dot by gd(0.1) every token", net="linear_bias(d)"),
+        block(TAUGHT + "by momentum(0.1) every token hold state for 4 tokens"),
+        block(TAUGHT + "by gd(0.1) every token hold gradient for 4 tokens"),
+        block(TAUGHT + "by momentum(0.1) retaining decay(0.9) every token hold gradient for 4 tokens"),
+        block(TAUGHT + "by nesterov(0.1) retaining erase(0.9, 0.2) every token hold gradient for 4 tokens"),
+        block(TAUGHT + "by gd(0.1) every token hold gradient for 4 tokens", above="y = M(h)", below=""),
         block(TAUGHT + "by gd(0.1) every token hold state for 4 tokens"),
         block(SELF + "retaining erase(0.9, 0.1) by gd(0.1) every token hold state for 4 tokens"),
         block(TAUGHT + "by dgd(sigmoid(sum(h))) every token hold state for 4 tokens"),
     ],
     "held state": [
-        block(TAUGHT + "by momentum(0.1) every token hold state for 4 tokens"),
         block(TAUGHT + "retaining elastic(0.9, 0.01) by gd(0.1) every token hold state for 4 tokens"),
+        block(TAUGHT + "by muon(0.1) every token hold state for 4 tokens"),
     ],
     "held gradient": [
-        block(TAUGHT + "by gd(0.1) every token hold gradient for 4 tokens"),
-        block(TAUGHT + "by momentum(0.1) retaining decay(0.9) every token hold gradient for 4 tokens"),
+        block(TAUGHT + "by adam(0.1) every token hold gradient for 4 tokens"),
+        block(TAUGHT + "by gd(0.1) every token over last 2 tokens hold gradient for 4 tokens"),
     ],
     "windowed write": [
         block(TAUGHT + "by muon(0.1) every 4 tokens"),
@@ -126,6 +145,6 @@ def test_layers_that_feed_each_other_have_loops_of_their_own() -> None:
 
 
 def test_the_plan_says_why_not_faster() -> None:
-    text = str(planned(nldsl.load("std.titans:Titans", dim=8, heads=2, depth=1, chunk=4)))
-    assert "layers.0.lmm.y.titans_rule.M: held gradient, 4 ticks at once" in text
-    assert "not closed form: something reads the running weight inside a chunk" in text
+    text = str(planned(nldsl.load("std.longhorn:Longhorn", dim=8)))
+    assert "read.longhorn_rule.S: recurrence" in text
+    assert "not closed form: a rate is a vector" in text

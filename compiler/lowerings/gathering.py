@@ -1,0 +1,156 @@
+"""The gradients of a chunk's ticks, as what is written to each weight: x r^T, or whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from nldsl.compiler import memories
+from nldsl.compiler.affine import NotAffine, Number, scaled
+from nldsl.compiler.lowerings import quadratic
+from nldsl.compiler.lowerings.quadratic import Part
+from nldsl.compiler.lowerings.weight import Weight
+from torch import Tensor
+
+from nldsl.graph import Body, Objective, Stream
+
+if TYPE_CHECKING:
+    from nldsl.compiler.lowerings.closed import Ticks
+
+
+@dataclass(frozen=True)
+class Found:
+    """A gradient at every tick: x (known + sum of number * answer)^T, x [B, H, T, n], known [B, H, T, m]; or, without
+    x, known as a whole, [batch, ticks, heads, *shape]."""
+
+    x: Tensor | None
+    known: Tensor
+    answers: Mapping[int, Number] = field(default_factory=dict)
+
+
+def held(ticks: Ticks, record: Objective) -> dict[str, Found]:
+    """Gradients that were taken before, at what the learn holds."""
+    given = ticks.piece.values[f"gradient {record.id}"]
+    found: dict[str, Found] = {}
+    for memory in record.memories:
+        for leaf in ticks.piece.facts.memories[memory].leaves:
+            name = f"{memory}.{leaf.name}"
+            weight = ticks.weight(memory, leaf.name)
+            if name in given["d"]:
+                found[name] = Found(ticks.rows(given["x"][name], weight), ticks.rows(given["d"][name], weight))
+            elif name in given["keys"]:
+                raise NotAffine("the gradient of a matrix is no outer product")
+            else:
+                batch, heads, count = weight.lead
+                found[name] = Found(None, given["whole"][name].expand(batch, count, heads, *weight.shape))
+    return found
+
+
+def at_running_weight(ticks: Ticks, record: Objective) -> dict[str, Found]:
+    """Gradients at the weights as they run, affine in what these answer."""
+    if record.detached:
+        raise NotAffine("gradients are data, and each needs the weight that the one before wrote")
+    if len(record.bodies) != len(record.memories):
+        raise NotAffine("its memories share an objective")
+    found = {}
+    for index, (memory, body) in enumerate(zip(record.memories, record.bodies, strict=True)):
+        scale = ticks.scale(record, index)
+        for leaf, made in _Answered(ticks, body, memory).found().items():
+            if scale is not None:
+                rows = scale.transpose(1, 2)[..., None]
+                made = Found(made.x, made.known * rows, scaled(made.answers, scale))
+            found[f"{memory}.{leaf}"] = made
+    return found
+
+
+@dataclass(frozen=True)
+class Product:
+    """Rows times a weight, in an objective's body. own: whether the gradient goes through it."""
+
+    weight: Weight
+    leaf: str
+    rows: Tensor
+    reading: int
+    own: bool
+
+
+class _Answered:
+    """An objective's body, run once on parts and once where all that the memory answers is 0."""
+
+    def __init__(self, ticks: Ticks, body: Body, memory: str) -> None:
+        self.ticks, self.body, self.memory = ticks, body, memory
+        self.calls = ticks.piece.machine.facts(body).calls
+        self.given = {p.id: ticks.value(p.stream) for p in body.inputs}
+        self.products: dict[str, Product] = {}  # by stream
+
+    def found(self) -> dict[str, Found]:
+        values: dict[str, Any] = dict(self.given)
+        for record in self.body.records:
+            assert isinstance(record, Stream)
+            values[record.id] = self._part(record, values)
+        own = {name: p for name, p in self.products.items() if p.own}
+        leaves = [leaf.name for leaf in self.ticks.piece.facts.memories[self.memory].leaves]
+        if sorted(p.leaf for p in own.values()) != sorted(leaves):
+            raise NotAffine("each gradient needs the weight that the one before wrote")
+        part = values[self.body.results[0]]
+        known = self._at_zero(own)
+        return {p.leaf: Found(p.rows, known[name], self._answers(part, name)) for name, p in own.items()}
+
+    def _answers(self, part: Any, own: str) -> dict[int, Number]:
+        """The answers that the gradient at one product is affine in."""
+        slope = quadratic.slope(part, own) if isinstance(part, Part) else {}
+        if any(self.products[name].weight is not self.products[own].weight for name in slope):
+            raise NotAffine("its weights answer together")
+        return {self.products[name].reading: c for name, c in slope.items()}
+
+    def _part(self, record: Stream, values: dict[str, Any]) -> Any:
+        args = [values[a] if isinstance(a, str) else float(a) for a in record.args]
+        if record.op == "weight":
+            return self._weight(record)
+        if any(isinstance(a, Weight) for a in args):
+            return self._product(record, *args)
+        if any(isinstance(a, Part) for a in args):
+            return quadratic.made(record, args)
+        return self._known(record, values)
+
+    def _weight(self, record: Stream) -> Any:
+        if record.memory == self.memory:
+            return self.ticks.weight(record.memory, record.leaf)
+        if record.memory in self.ticks.loop.memories:
+            raise NotAffine("what it learns from depends on another memory of the same tick")
+        return memories.weight(self.ticks.piece, record.memory, record.leaf, record.mode)
+
+    def _product(self, record: Stream, x: Any, weight: Any = None) -> Part:
+        if record.op != "matmul" or not isinstance(x, Tensor) or self.calls[record.id].ranks != (1, 2):
+            raise NotAffine(f"its objective takes `{record.op}` of the weight, or of what it answers")
+        source = next(r for r in self.body.records if r.id == record.args[1])
+        assert isinstance(source, Stream)
+        rows = self.ticks.rows(x, weight)
+        reading = weight.read(rows, weight.now["w"])
+        self.products[record.id] = Product(weight, source.leaf, rows, reading, source.mode == "self")
+        return Part({record.id: 1.0})
+
+    def _known(self, record: Stream, values: dict[str, Any]) -> Any:
+        return self.ticks.piece.within(self.body, values).stream(record)
+
+    def _at_zero(self, own: Mapping[str, Product]) -> dict[str, Tensor]:
+        """The gradients with respect to the products where all of them are 0, [B, H, T, m]."""
+
+        def zero(product: Product) -> Tensor:
+            batch, heads, count = product.weight.lead
+            return product.rows.new_zeros(batch, count, heads, product.weight.shape[-1])
+
+        def total(answers: dict[str, Tensor]) -> Tensor:
+            values: dict[str, Any] = self.given | {n: zero(p) for n, p in self.products.items()} | answers
+            for record in self.body.records:
+                assert isinstance(record, Stream)
+                if record.op == "weight":
+                    values[record.id] = self._weight(record)
+                elif record.id not in self.products:
+                    values[record.id] = self._known(record, values)
+            return values[self.body.results[0]].expand(self.ticks.piece.batch, self.ticks.piece.ticks, -1).sum()  # type: ignore[no-any-return]
+
+        found: dict[str, Tensor] = torch.func.grad(total)({n: zero(p) for n, p in own.items()})
+        return {n: g.transpose(1, 2) for n, g in found.items()}

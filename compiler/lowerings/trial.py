@@ -1,0 +1,98 @@
+"""A piece to try a lowering on: two ticks of a loop, on tensors that have shapes and no numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from nldsl.compiler import memories, stages
+from nldsl.compiler.dependences import Node, Shape
+from nldsl.compiler.piece import Facts, Piece, clock_of
+from torch import Tensor
+
+from nldsl.graph import Body, Leaf, LevelGraph, Memory, Objective, Port, Stream
+
+if TYPE_CHECKING:
+    from nldsl.compiler.distribute import Loop
+
+TICKS = 2
+DEVICE = torch.device("meta")
+TYPES = {"real": torch.float32, "int": torch.int64, "bool": torch.bool}
+
+
+class Machine:
+    """What a piece asks of a machine."""
+
+    low, dtype, device = None, torch.float32, DEVICE
+
+    def __init__(self, graph: LevelGraph) -> None:
+        self.graph, self.bodies, self.shape = graph, graph.bodies, Shape.of(graph.tick, graph.bodies)
+        self.known = {r.id: r for r in graph.tick.records if isinstance(r, Stream)} | {
+            p.id: p for p in graph.tick.inputs
+        }
+        self._facts: dict[int, Facts] = {}
+
+    def facts(self, body: Body) -> Facts:
+        found = self._facts.get(id(body))
+        if found is None:
+            found = self._facts[id(body)] = Facts.of(body, self.dtype, self.device)
+        return found
+
+    def gives(self, nodes: tuple[Node, ...]) -> frozenset[str]:
+        return stages.given(nodes)
+
+    def asked_for_start(self, body: Body) -> frozenset[str]:
+        """All memories: a start that nobody asks for does no harm here."""
+        return frozenset(r.id for r in body.records if isinstance(r, Memory))
+
+    def start_value(self, parameters: Any, name: str, memory: Memory, leaf: Leaf) -> Tensor:
+        return empty((memory.heads, *leaf.shape) if memory.heads else leaf.shape)
+
+
+def piece(loop: Loop, machine: Machine) -> Piece:
+    """Two ticks of a loop, with all that it reads."""
+    tick = machine.graph.tick
+    values: dict[str, Any] = {}
+    made = Piece(machine, tick, {}, values, {}, 1, TICKS, 0, clock_of(0, TICKS, DEVICE))
+    opened = {r.id for r, _ in loop.nodes if isinstance(r, Memory)}
+    for memory in made.facts.memories.values():
+        if memory.form != "attention" and memory.id in made.facts.running and memory.id not in opened:
+            memories.restart(made, memory, True)
+    for learn in made.facts.learns:
+        if learn.hold and not opened & set(learn.memories):
+            made.frame[learn.id] = {"anchor": _anchor(made, learn)}
+    for name in stages.used(loop.nodes, machine.shape.taken) - stages.given(loop.nodes):
+        if name in machine.known:
+            values[name] = _stream(machine.known[name])
+    for record, part in loop.nodes:
+        if isinstance(record, Objective) and part == "write" and (record, "gather") not in loop.nodes:
+            values[f"gradient {record.id}"] = _gradient(made, record)
+    return made
+
+
+def empty(shape: tuple[Any, ...], dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.empty(tuple(map(int, shape)), dtype=dtype, device=DEVICE)
+
+
+def _stream(known: Stream | Port) -> Tensor:
+    return empty((1, TICKS, max(1, known.heads), *known.shape), TYPES[known.dtype])
+
+
+def _anchor(made: Piece, learn: Objective) -> dict[str, Tensor]:
+    return {f"{m}.{leaf}": w for m in learn.memories for leaf, w in made.frame[m]["weights"].items()}
+
+
+def _gradient(made: Piece, learn: Objective) -> dict[str, dict[str, Tensor]]:
+    """As it is gathered: matrices that are used once as two factors, all else as a whole."""
+    keyed = {f"{m}.{leaf}" for b in learn.bodies for m, leaf, _ in b.keys}
+    found: dict[str, dict[str, Tensor]] = {"whole": {}, "x": {}, "d": {}, "keys": {}}
+    for m in learn.memories:
+        memory = made.facts.memories[m]
+        for leaf in memory.leaves:
+            name, lead = f"{m}.{leaf.name}", (1, TICKS, max(1, memory.heads))
+            if name in keyed:
+                found["x"][name] = found["keys"][name] = empty((*lead, leaf.shape[0]))
+                found["d"][name] = empty((*lead, leaf.shape[1]))
+            else:
+                found["whole"][name] = empty((*lead, *leaf.shape))
+    return found
