@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from nldsl.compiler import forms
 from nldsl.compiler.masks import LEAD
 from torch import Tensor
@@ -44,6 +45,15 @@ class Key:
     """A multiple of the key."""
 
     factor: Number = 1.0
+
+
+@dataclass(frozen=True)
+class Updates:
+    """The updates of a chunk. count: the number of each tick's, [batch or 1, ticks, heads or 1]. first: that of the
+    first tick, right in so far as it decides which states begin anew."""
+
+    count: Tensor
+    first: int
 
 
 class NotAffine(Exception):
@@ -130,14 +140,13 @@ ROWS: dict[str, Callable[[Weight, Stream, list[Any]], Any]] = {
 
 
 def applied(
-    weight: Weight, body: Body, inputs: Mapping[str, Any], slot: str, count: Tensor, calls: Mapping[str, Call]
+    weight: Weight, body: Body, inputs: Mapping[str, Any], slot: str, updates: Updates, calls: Mapping[str, Call]
 ) -> Form:
-    """What a rule's body makes of forms. inputs: of its ports. slot: whose states these are. count: the number of each
-    tick's update, [batch or 1, ticks, heads or 1]. Raises NotAffine."""
+    """What a rule's body makes of forms. inputs: of its ports. slot: whose states these are. Raises NotAffine."""
     values: dict[str, Any] = dict(inputs)
     for record in body.records:
         if isinstance(record, Memory):
-            _open(weight, record, slot, count)
+            _open(weight, record, slot, updates)
         elif not isinstance(record, Stream) or record.op.startswith("window_") or record.every > 1:
             raise NotAffine("it keeps something from update to update that is no sum")
         elif record.op == "weight":
@@ -148,7 +157,7 @@ def applied(
                 raise NotAffine("a state becomes a number")
             weight.now[f"{slot}.{record.memory}"] = new
         elif record.op == "tick":
-            values[record.id] = count.double()
+            values[record.id] = updates.count.double()
         else:
             values[record.id] = _value(weight, record, values, calls)
     result = values[body.results[0]]
@@ -157,15 +166,23 @@ def applied(
     return result
 
 
-def _open(weight: Weight, memory: Memory, slot: str, count: Tensor) -> None:
+def _open(weight: Weight, memory: Memory, slot: str, updates: Updates) -> None:
     """A state of the rule. Where it begins anew, nothing of the old one is left."""
     plain = memory.form == "state" and not memory.starts and not memory.reset_when
     if not plain or memory.leaves[0].init != ("constant", 0) or tuple(memory.leaves[0].shape) != weight.shape:
         raise NotAffine("it keeps something from update to update that is no sum")
-    name = f"{slot}.{memory.id}"
+    name, every = f"{slot}.{memory.id}", memory.reset_every
     weight.keep(name)
-    if memory.reset_every:
-        weight.now[name] = Form(scaled(weight.now[name].terms, (count % memory.reset_every != 0).to(weight.dtype)))
+    if not every:
+        return
+    if updates.first % every == 0:
+        weight.anew.add(name)
+    if (updates.first + weight.lead[2]) % every == 0:
+        weight.left.add(name)
+    inside = [float((updates.first + t) % every != 0) for t in range(1, weight.lead[2])]
+    if not all(inside):
+        factor = torch.tensor([1.0, *inside], dtype=weight.dtype, device=weight.device).reshape(1, -1, 1)
+        weight.now[name] = Form(scaled(weight.now[name].terms, factor))
 
 
 def _value(weight: Weight, record: Stream, values: Mapping[str, Any], calls: Mapping[str, Call]) -> Any:

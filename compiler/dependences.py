@@ -67,6 +67,16 @@ def nodes_of(body: Body) -> tuple[Node, ...]:
     return tuple(found)
 
 
+def origins(memory: Memory, shape: Shape) -> Iterator[str]:
+    """The memories whose running value a memory starts from."""
+    for body in memory.starts:
+        for inner in body.records:
+            if isinstance(inner, Stream) and inner.op == "weight":
+                if inner.memory not in shape.running:
+                    yield from origins(shape.memories[inner.memory], shape)
+                yield inner.memory
+
+
 def writers_of(nodes: Sequence[Node], shape: Shape) -> dict[str, list[str]]:
     """Who changes each memory, restarts included."""
     found: dict[str, list[str]] = {}
@@ -143,7 +153,7 @@ class _Dependences:
             self._stream(record, key)
         elif isinstance(record, Memory):
             self.edge(f"{record.reset_when}/", key)
-            for other in self._origins(record):
+            for other in origins(record, self.shape):
                 self.reads(other, key, False)
         else:
             self._learn(record, part, key)
@@ -156,15 +166,6 @@ class _Dependences:
                 for learn in self.shape.learns.values():
                     if record.memory in learn.memories and any(f"{learn.id}/" in c for c in loops):
                         self.edge(f"{record.id}/", f"{learn.id}/")
-
-    def _origins(self, memory: Memory) -> Iterator[str]:
-        """The memories whose running value a memory starts from."""
-        for body in memory.starts:
-            for inner in body.records:
-                if isinstance(inner, Stream) and inner.op == "weight":
-                    if inner.memory not in self.shape.running:
-                        yield from self._origins(self.shape.memories[inner.memory])
-                    yield inner.memory
 
     def _stream(self, record: Stream, key: str) -> None:
         for arg in record.args:
@@ -181,7 +182,7 @@ class _Dependences:
             held = record.mode == "seen" and self.held(self.shape.held.get(record.memory, 0))
             self.reads(record.memory, key, held, stream=True)
             if record.memory not in self.shape.running:  # its start is what it is
-                for other in self._origins(self.shape.memories[record.memory]):
+                for other in origins(self.shape.memories[record.memory], self.shape):
                     self.reads(other, key, False)
             if record.memory in self.shape.running and not held and self.turns(record.memory):
                 self.weights[record.id] = record.memory

@@ -41,13 +41,24 @@ class CompiledModule(Scope):
     Inputs are [batch, ticks, (heads,) *shape]; so are outputs. `state` goes on where a call ended (what is handed in
     is data: no gradient goes back into it). `mask` [batch, ticks] is False where a row has no token: nothing happens
     there, and its outputs are 0. Raises ValueError for inputs or states that do not fit.
+
+    memory_budget: the bytes that training may keep of the chunks of all memories; where they would be more, chunks are
+    computed again in the backward pass. 0 keeps everything.
     """
 
-    def __init__(self, graph: LevelGraph, *, seed: int = 0, dtype: torch.dtype = torch.float32, only: str = "") -> None:
+    def __init__(
+        self,
+        graph: LevelGraph,
+        *,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        only: str = "",
+        memory_budget: int = 0,
+    ) -> None:
         super().__init__()
         self.graph = graph
         self.plan = planned(graph, only)
-        self.runner = Runner(graph, self.plan.stages, dtype, seed)
+        self.runner = Runner(graph, self.plan.stages, dtype, seed, memory_budget)
         self.program = states.fingerprint(meaning(graph))
         self.vocabularies = vocabularies(graph)
         for name, value in draw_all(learned_parameters(graph).values(), seed, dtype).items():

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from nldsl.compiler import attention, forms, segments, stages
+from nldsl.compiler import attention, chunks, forms, segments, stages
 from nldsl.compiler.dependences import Node, Shape, nodes_of
-from nldsl.compiler.distribute import Stage
+from nldsl.compiler.distribute import Loop, Stage
 from nldsl.compiler.piece import Facts, Frame, Piece, clock_of
 from nldsl.compiler.starts import draw
 from nldsl.compiler.steps import Steps
@@ -36,12 +36,16 @@ class Ran:
 
 class Runner:
     """A program's plan at work, in one dtype on one device. low: what autocast would have the tick's projections and
-    attention computed in. All else is in `dtype`: states, gates, inner gradients, and every sum of many ticks."""
+    attention computed in. All else is in `dtype`: states, gates, inner gradients, and every sum of many ticks.
+    budget: the bytes that the chunks of all loops may keep for the backward pass, 0 for any number."""
 
-    def __init__(self, graph: LevelGraph, plan: tuple[Stage, ...], dtype: torch.dtype, seed: int) -> None:
+    def __init__(
+        self, graph: LevelGraph, plan: tuple[Stage, ...], dtype: torch.dtype, seed: int, budget: int = 0
+    ) -> None:
         self.graph, self.plan, self.dtype, self.seed = graph, plan, dtype, seed
         self.device = torch.device("cpu")
         self.low: torch.dtype | None = None
+        self._budget = budget
         self.bodies = graph.bodies
         self.segment = segments.segment_length(graph)
         self.ahead = graph.loss in graph.streams and graph.streams[graph.loss].lag == 1
@@ -57,11 +61,12 @@ class Runner:
         self._gives: dict[int, tuple[str, ...]] = {}
         self._owned: dict[int, tuple[str, ...]] = {}
         self.shape = Shape.of(graph.tick, graph.bodies)
-        self.steps = Steps()
+        self.steps = Steps(patience=0 if budget else 8)
+        self.budget = budget // max(1, sum(isinstance(stage, Loop) for stage in plan))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy begins with nothing looked up: what is kept here is kept by the identity of records."""
-        return Runner, (self.graph, self.plan, self.dtype, self.seed)
+        return Runner, (self.graph, self.plan, self.dtype, self.seed, self._budget)
 
     def _wanted(self) -> frozenset[str]:
         """The values that are asked for after a tick."""
@@ -193,7 +198,7 @@ class Runner:
                 open_segments = [*open_segments[:-1], self._noted(open_segments[-1], piece, now)]
                 if not self.ahead and number % self.segment == 0:
                     frame = segments.close(self, frame, open_segments, number, None, parameters)
-        values = {n: _full(stages.joined(p), batch, ticks) for n, p in parts.items()}
+        values = {n: _full(chunks.joined(p), batch, ticks) for n, p in parts.items()}
         losses, known = self._losses(values, inputs, state.get("waiting"), batch, ticks)
         after: dict[str, Any] = {"frame": frame}
         if self.segment:

@@ -1,140 +1,29 @@
-"""Running stages: records that go together over all ticks of a piece, loops over its chunks."""
+"""Running stages, and what their records make and ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
-import torch
+from nldsl.compiler import loops
 from nldsl.compiler.dependences import Node
-from nldsl.compiler.distribute import Loop, Stage, Together
-from nldsl.compiler.masks import Mask
+from nldsl.compiler.distribute import Stage, Together
 from nldsl.compiler.piece import Piece
-from torch import Tensor
 
 from nldsl.graph import Memory, Stream
 
 
 def run(piece: Piece, stages: Iterable[Stage], inside: bool = True) -> None:
     """Run these stages over a piece. inside: whether they are the body of a loop."""
+    from nldsl.compiler.lowerings import LOWERINGS  # they run stages too
+
     for stage in stages:
         if not isinstance(stage, Together):
-            _loop(piece, stage)
+            if not stage.lowering or not LOWERINGS[stage.lowering].run(piece, stage):
+                loops.run(piece, stage)
         elif inside:
             piece.run(stage.nodes)
         else:
             piece.machine.steps.together(piece, stage)
-
-
-def _loop(piece: Piece, loop: Loop) -> None:
-    from nldsl.compiler.lowerings import LOWERINGS  # they run stages too
-
-    assert isinstance(piece.number, int)
-    if loop.lowering and LOWERINGS[loop.lowering].run(piece, loop):
-        return
-    gives = piece.machine.gives(loop.nodes)
-    collected: dict[str, list[tuple[Any, int]]] = {name: [] for name in gives}
-    _open(piece, loop)
-    bounds = list(chunks(piece.number, piece.ticks, loop))
-    cuts = Cuts(piece.values, bounds)
-    for i, (begin, end) in enumerate(bounds):
-        part = part_of(piece, cuts, i, begin, end)
-        piece.machine.steps.run(part, loop, loop.nodes, loop.alone and (piece.number + end) % loop.length == 0)
-        piece.frame = part.frame
-        for name in gives:
-            if name in part.values:
-                collected[name].append((part.values[name], end - begin))
-    for name, parts in collected.items():
-        if parts:
-            piece.values[name] = parts[-1][0] if name.startswith("kept ") else joined(parts)
-
-
-def chunks(number: int, ticks: int, loop: Loop) -> Iterator[tuple[int, int]]:
-    """Where the chunks of a loop begin and end in a piece."""
-    cuts = {t for t in range(ticks) if (number + t) % loop.length == 0}
-    if loop.alone:
-        cuts |= {t for t in range(ticks) if (number + t + 1) % loop.length == 0}
-    begins = sorted(cuts | {0})
-    return zip(begins, [*begins[1:], ticks], strict=True)
-
-
-def _open(piece: Piece, loop: Loop) -> None:
-    """Memories that a run has not met yet open before the loop where they can, so that its first chunk is like all."""
-    for record, _ in loop.nodes:
-        if isinstance(record, Memory) and record.id not in piece.frame and not record.starts and not record.reset_when:
-            piece.open(record)
-
-
-def part_of(piece: Piece, cuts: Cuts, index: int, begin: int, end: int) -> Piece:
-    """Some ticks of a piece, with its values as they are there."""
-    part = piece.within(piece.body, Cut(cuts, index))
-    part.ticks, part.number = end - begin, piece.number + begin
-    part.clock = piece.clock[:, begin:end]
-    part.recorded = {n: v[:, begin:end] for n, v in piece.recorded.items()}
-    part.shift, part.second_order, part.plain = piece.shift, piece.second_order, piece.plain
-    return part
-
-
-class Cuts:
-    """The values of a piece, cut into all its chunks when they are asked for: at once, as the gradient of a piece cut
-    out by itself would be a whole of zeros."""
-
-    def __init__(self, values: Mapping[str, Any], bounds: Sequence[tuple[int, int]]) -> None:
-        self.values, self.lengths = values, [end - begin for begin, end in bounds]
-        self.parts: dict[str, list[Any]] = {}
-
-    def part(self, name: str, index: int) -> Any:
-        if name not in self.parts:
-            self.parts[name] = split(self.values[name], self.lengths)
-        return self.parts[name][index]
-
-
-class Cut(dict[str, Any]):
-    """The values of one chunk."""
-
-    def __init__(self, cuts: Cuts, index: int) -> None:
-        super().__init__()
-        self.cuts, self.index = cuts, index
-
-    def __missing__(self, name: str) -> Any:
-        value = self.cuts.part(name, self.index)
-        self[name] = value
-        return value
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or name in self.cuts.values
-
-
-def split(value: Any, lengths: list[int]) -> list[Any]:
-    """A value in pieces of so many ticks each."""
-    if isinstance(value, dict):
-        parts = {n: split(v, lengths) for n, v in value.items()}
-        return [{n: p[i] for n, p in parts.items()} for i in range(len(lengths))]
-    if isinstance(value, list):
-        rows = [split(v, lengths) for v in value]
-        return [[row[i] for row in rows] for i in range(len(lengths))]
-    if isinstance(value, Tensor) and value.shape[1] > 1:
-        return list(torch.split(value, lengths, dim=1))
-    return [value] * len(lengths)
-
-
-def joined(parts: list[tuple[Any, int]]) -> Any:
-    """One value of all chunks, one after the other."""
-    first = parts[0][0]
-    if len(parts) == 1:
-        return first
-    if isinstance(first, dict):
-        return {n: joined([(v[n], ticks) for v, ticks in parts]) for n in first}
-    if isinstance(first, list):
-        return [joined([(v[i], ticks) for v, ticks in parts]) for i in range(len(first))]
-    if all(isinstance(v, bool) for v, _ in parts):
-        return first if all(v == first for v, _ in parts) else mixed(parts)
-    batch, heads = (max(v.shape[i] for v, _ in parts) for i in (0, 2))
-    return torch.cat([v.expand(batch, ticks, heads, *v.shape[3:]) for v, ticks in parts], dim=1)
-
-
-def mixed(parts: list[tuple[Mask, int]]) -> Tensor:
-    return torch.cat([torch.full((1, ticks, 1), bool(v)) for v, ticks in parts], dim=1)
 
 
 def given(nodes: Iterable[Node]) -> frozenset[str]:

@@ -55,8 +55,8 @@ def load_text(text: str, name: str | None = None, as_model: bool = False, **hype
 
 def compile(program: str, **options: Any) -> CompiledModule:
     """The `nn.Module` of a program. Options: seed, dtype (torch.float32), only ("recurrence": token by token), as_model
-    (True: of a model of one layer around a block); all others are hyper-parameters. Raises ProgramError if the program
-    is wrong."""
+    (True: of a model of one layer around a block), memory_budget (the bytes that training may keep of chunks); all
+    others are hyper-parameters. Raises ProgramError if the program is wrong."""
     own, hyper = _options(options)
     return _compiled(load(program, **hyper), own)
 
@@ -68,7 +68,7 @@ def compile_text(text: str, name: str | None = None, **options: Any) -> Compiled
 
 
 def _options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    own = {n: v for n, v in options.items() if n in ("seed", "dtype", "only")}
+    own = {n: v for n, v in options.items() if n in ("seed", "dtype", "only", "memory_budget")}
     return own, {n: v for n, v in options.items() if n not in own}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from nldsl.compiler import affine, buffers, memories, rules, weighing
 from nldsl.compiler.affine import Form, Key, NotAffine
+from nldsl.compiler.dependences import origins
 from nldsl.compiler.lowerings import gathering, trial
 from nldsl.compiler.lowerings.weight import Weight
 from nldsl.compiler.masks import LEAD
@@ -98,6 +99,7 @@ class Ticks:
                 weight = self.weight(record.memory, record.leaf)
                 self.told[record.id] = weight, weight.now["w"]
                 return
+            self.apart(record.memory)
         elif record.op == "assign":
             self._assign(record)
             return
@@ -106,6 +108,12 @@ class Ticks:
         elif record.op in affine.ROWS and any(a in self.told for a in record.args) and self._form(record):
             return
         self.waiting[record.id] = record
+
+    def apart(self, memory: str) -> None:
+        """A memory that is read here and not written must not follow one that is."""
+        machine, known = self.piece.machine, self.piece.facts.memories[memory]
+        if memory not in machine.shape.running and set(origins(known, machine.shape)) & set(self.loop.memories):
+            raise NotAffine("what is read starts from what is written")
 
     def _form(self, record: Stream) -> bool:
         """A combination of forms of one weight, still a form."""
@@ -202,7 +210,10 @@ class Ticks:
             inputs[port.id] = self.value(source) if source else given[port.id]
         count = before.get("count", torch.zeros(batch * heads, 1, 1, dtype=torch.int64, device=weight.device))
         number = count.reshape(batch, 1, heads) + torch.arange(ticks, device=weight.device).reshape(1, -1, 1)
-        return affine.applied(weight, body, inputs, slot, number, self.piece.machine.facts(body).calls)
+        first = self.piece.number - memories.begun(self.piece, self.piece.facts.memories[memory])
+        assert isinstance(first, int)
+        updates = affine.Updates(number, first)
+        return affine.applied(weight, body, inputs, slot, updates, self.piece.machine.facts(body).calls)
 
     # Values
 

@@ -120,6 +120,7 @@ class _Answered:
             return self.ticks.weight(record.memory, record.leaf)
         if record.memory in self.ticks.loop.memories:
             raise NotAffine("what it learns from depends on another memory of the same tick")
+        self.ticks.apart(record.memory)
         return memories.weight(self.ticks.piece, record.memory, record.leaf, record.mode)
 
     def _product(self, record: Stream, x: Any, weight: Any = None) -> Part:

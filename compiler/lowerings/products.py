@@ -23,7 +23,8 @@ def products(steps: Tensor) -> Tensor:
     padded = torch.cat([steps, unit.expand(*steps.shape[:-3], size - count, n, n)], dim=-3)
     blocks = padded.reshape(*steps.shape[:-3], size, 1, 1, n, n)  # E[t, s] = A[t] ... A[s] inside each block
     while blocks.shape[-5] > 1:
-        first, second = blocks.unflatten(-5, (-1, 2)).unbind(-5)
+        pairs = blocks.reshape(*blocks.shape[:-5], -1, 2, *blocks.shape[-4:])
+        first, second = pairs.unbind(-5)
         below = times(second[..., :, :1, :, :], first[..., -1:, :, :, :])
         above = torch.zeros_like(below)
         blocks = torch.cat([torch.cat([first, above], dim=-3), torch.cat([below, second], dim=-3)], dim=-4)

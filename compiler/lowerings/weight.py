@@ -42,7 +42,8 @@ class Reading:
 
 class Weight:
     """A weight [batch, 1, heads, *shape] over `ticks` ticks. key: the rows that its gradient belongs to. now: what the
-    weight "w" and the states of its rules are, as far as the tick is told."""
+    weight "w" and the states of its rules are, as far as the tick is told. kept: what is left of states of before.
+    anew: the states that begin at the first tick; left: those that begin anew after the last one."""
 
     def __init__(self, value: Tensor, ticks: int) -> None:
         self.shape, self.dtype, self.device = tuple(value.shape[3:]), value.dtype, value.device
@@ -53,6 +54,8 @@ class Weight:
         self.readings: list[Reading] = []
         self.key: Tensor = value.new_zeros(())
         self.kept: dict[str, Tensor] = {}
+        self.anew: set[str] = set()
+        self.left: set[str] = set()
         self._products: Tensor | None = None
 
     # The tick, told once
@@ -149,12 +152,15 @@ class Weight:
         carried, written = self._products[..., -1, 0, :, :], self._products[..., -1, 1:, :, :]
         names, found = list(self.states), {}
         for row, name in enumerate(names):
+            if name in self.left:
+                found[name] = torch.zeros_like(self.states[name])
+                continue
             if self._unchanged(name):
                 found[name] = self.states[name]
                 continue
             total: Tensor | None = None
             for column, other in enumerate(names):
-                if self._reaches(name, other):
+                if other not in self.anew and self._reaches(name, other):
                     part = carried[..., row, column].reshape(*carried.shape[:-2], *(1,) * len(self.shape))
                     part = part * self.states[other].squeeze(1)
                     total = part if total is None else total + part
@@ -185,7 +191,7 @@ class Weight:
                 rows, right = x.mT.expand(*self.lead[:2], -1, -1), r.expand(*self.lead, -1)
                 whole = total.expand(*self.lead[:2], *self.shape)
                 total = torch.baddbmm(whole.flatten(0, 1), rows.flatten(0, 1), right.flatten(0, 1))
-                total = total.unflatten(0, self.lead[:2])
+                total = total.reshape(whole.shape)
         assert total is not None
         return total.expand(*self.lead[:2], *self.shape)
 
@@ -203,8 +209,8 @@ class Weight:
 
     def _into(self, i: int, names: list[str]) -> Tensor | None:
         """How much of a write goes into each state at its tick, [..., ticks, states]."""
-        into = {n: self.now[n].terms[i] for n in names if i in self.now[n].terms}
-        return self._row({**into}, names) if into else None
+        into: dict[str | int, Number] = {n: self.now[n].terms[i] for n in names if i in self.now[n].terms}
+        return self._row(into, names) if into else None
 
     def _all_products(self) -> Tensor:
         names = list(self.states)
@@ -234,7 +240,7 @@ class Weight:
         """What rows read of the states before the first tick."""
         total: Tensor | None = None
         for column, (name, state) in enumerate(self.states.items()):
-            if name == "w" or self._reaches("w", name):
+            if name not in self.anew and self._reaches("w", name):
                 part = (alpha[..., column, None] * u) @ state.squeeze(1)
                 total = part if total is None else total + part
         assert total is not None
@@ -242,7 +248,9 @@ class Weight:
 
     def _carried_whole(self, alpha: Tensor) -> Tensor:
         total: Tensor | None = None
-        for column, state in enumerate(self.states.values()):
+        for column, (name, state) in enumerate(self.states.items()):
+            if name in self.anew or not self._reaches("w", name):
+                continue
             part = alpha[..., column, None] * state.reshape(*self.lead[:2], 1, -1)
             total = part if total is None else total + part
         assert total is not None

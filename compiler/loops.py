@@ -1,0 +1,138 @@
+"""Loops over the chunks of a piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from nldsl.compiler import recompute
+from nldsl.compiler.chunks import Cut, Cuts, joined
+from nldsl.compiler.distribute import Loop
+from nldsl.compiler.nested import flattened
+from nldsl.compiler.piece import Frame, Piece
+from torch import Tensor
+
+from nldsl.graph import Memory
+
+Parts = dict[str, list[tuple[Any, int]]]  # values of some chunks, and their ticks
+
+
+def run(piece: Piece, loop: Loop) -> None:
+    """Run a loop over a piece, chunk by chunk."""
+    assert isinstance(piece.number, int)
+    _open(piece, loop)
+    bounds = list(bounds_of(piece.number, piece.ticks, loop))
+    if piece.machine.steps.compiler is not None:
+        bounds = [b for begin, end in bounds for b in powers(begin, end, loop.length)]
+    chunks = _Chunks(piece, loop, bounds)
+    for frame, parts in chunks.stretches():
+        piece.frame = frame
+        for name, values in parts.items():
+            chunks.collected[name] += values
+    for name, values in chunks.collected.items():
+        if values:
+            piece.values[name] = values[-1][0] if name.startswith("kept ") else joined(values)
+
+
+class _Chunks:
+    """The chunks of a loop. collected: what they gave so far."""
+
+    def __init__(self, piece: Piece, loop: Loop, bounds: Sequence[tuple[int, int]]) -> None:
+        self.piece, self.loop, self.bounds = piece, loop, bounds
+        self.gives = piece.machine.gives(loop.nodes)
+        self.collected: Parts = {name: [] for name in self.gives}
+        self.cuts = Cuts(piece.values, bounds)
+        self.low = piece.machine.low
+
+    def stretches(self) -> Iterator[tuple[Frame, Parts]]:
+        """The chunks one after the other, as many at a time as are computed again together."""
+        budget = self.piece.machine.budget if torch.is_grad_enabled() and not self.piece.plain else 0
+        first = self.cuts.first + 2
+        if not budget or len(self.bounds) < first + 2 or torch.compiler.is_compiling():
+            yield self.some(self.piece.frame, range(len(self.bounds)))
+            return
+        yield self.some(self.piece.frame, range(first))  # most bodies are met and traced here
+        try:
+            one, each = recompute.measured(
+                partial(self.some, self.piece.frame, range(first, first + 1), stretched=True)
+            )
+        except recompute.Untraced:
+            yield self.some(self.piece.frame, range(first, len(self.bounds)))
+            return
+        yield one
+        left = range(first + 1, len(self.bounds))
+        count = recompute.stretch(len(left), each, self._bytes(), budget) or len(left)
+        for begin in left[::count]:
+            yield self._again(self.piece.frame, range(begin, min(begin + count, len(self.bounds))), count < len(left))
+
+    def some(self, frame: Frame, chunks: Iterable[int], stretched: bool = False) -> tuple[Frame, Parts]:
+        """Some chunks, from this frame on."""
+        found: Parts = {name: [] for name in self.gives}
+        machine = self.piece.machine
+        before, machine.low, machine.steps.stretched = machine.steps.stretched, self.low, stretched
+        try:
+            for i in chunks:
+                begin, end = self.bounds[i]
+                part = part_of(self.piece, frame, self.cuts, i, begin, end)
+                last = self.loop.alone and (part.number + part.ticks) % self.loop.length == 0
+                machine.steps.run(part, self.loop, self.loop.nodes, last)
+                frame = part.frame
+                for name in self.gives:
+                    if name in part.values:
+                        found[name].append((part.values[name], end - begin))
+        finally:
+            machine.steps.stretched = before
+        return frame, found
+
+    def _again(self, frame: Frame, chunks: range, again: bool) -> tuple[Frame, Parts]:
+        """Some chunks that are computed again in the backward pass; not those with a body that nobody has met."""
+        try:
+            run = partial(self.some, frame, chunks, stretched=True)
+            return recompute.again(run) if again else run()
+        except recompute.Untraced:
+            return self.some(frame, chunks)
+
+    def _bytes(self) -> int:
+        """Of the state between two chunks."""
+        tensors: list[Tensor] = []
+        names = {r.id for r, _ in self.loop.nodes} | set(self.loop.memories)
+        flattened({n: v for n, v in self.piece.frame.items() if n in names}, tensors)
+        return sum(x.nbytes for x in tensors)
+
+
+def bounds_of(number: int, ticks: int, loop: Loop) -> Iterator[tuple[int, int]]:
+    """Where the chunks of a loop begin and end in a piece."""
+    cuts = {t for t in range(ticks) if (number + t) % loop.length == 0}
+    if loop.alone:
+        cuts |= {t for t in range(ticks) if (number + t + 1) % loop.length == 0}
+    begins = sorted(cuts | {0})
+    return zip(begins, [*begins[1:], ticks], strict=True)
+
+
+def powers(begin: int, end: int, length: int) -> Iterator[tuple[int, int]]:
+    """What is no whole chunk in pieces of 2^n ticks: a few bodies are enough for all lengths."""
+    while end - begin < length and (end - begin) & (end - begin - 1):
+        middle = begin + (1 << (end - begin).bit_length() - 1)
+        yield begin, middle
+        begin = middle
+    yield begin, end
+
+
+def _open(piece: Piece, loop: Loop) -> None:
+    """Memories that a run has not met yet open before the loop where they can, so that its first chunk is like all."""
+    for record, _ in loop.nodes:
+        if isinstance(record, Memory) and record.id not in piece.frame and not record.starts and not record.reset_when:
+            piece.open(record)
+
+
+def part_of(piece: Piece, frame: Frame, cuts: Cuts, index: int, begin: int, end: int) -> Piece:
+    """Some ticks of a piece, with its values as they are there."""
+    part = piece.within(piece.body, Cut(cuts, index))
+    part.frame = frame
+    part.ticks, part.number = end - begin, piece.number + begin
+    part.clock = piece.clock[:, begin:end]
+    part.recorded = {n: v[:, begin:end] for n, v in piece.recorded.items()}
+    part.shift, part.second_order, part.plain = piece.shift, piece.second_order, piece.plain
+    return part

@@ -1,0 +1,109 @@
+"""What a stage reads and gives, and what the number of its first tick decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from nldsl.compiler import stages
+from nldsl.compiler.dependences import Node
+from nldsl.compiler.distribute import Stage
+from nldsl.compiler.piece import Piece
+from nldsl.compiler.signature import Names, signature
+
+from nldsl.graph import Body, Memory, Objective, Stream
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a body reads: values made elsewhere, entries of the frame, memories whose parameters it uses; and the values
+    it gives. kind: what it does, without names; stages of a kind share their bodies. names: what these stand for."""
+
+    values: tuple[str, ...]
+    frame: tuple[str, ...]
+    memories: tuple[str, ...]
+    gives: tuple[str, ...]
+    kind: Any
+    names: Names
+
+
+def needs_of(stage: Stage, nodes: Sequence[Node], machine: Any) -> Needs:
+    """What these records read and give."""
+    gives = machine.gives(nodes)
+    made = stages.given(nodes)
+    values = stages.used(nodes, machine.shape.taken) - made
+    memories: set[str] = set()
+    frame: set[str] = {record.id for record, _ in nodes}
+    for record, _ in nodes:
+        memories |= set(_memories(record, machine.shape.memories))
+    for learn in machine.shape.learns.values():
+        if memories & set(learn.memories):
+            frame.add(learn.id)
+    kind, names = signature(stage, _context(memories, machine), machine.bodies)
+
+    def ordered(found: Iterable[str]) -> tuple[str, ...]:
+        return tuple(sorted(found, key=lambda name: (len(names.canonical(name)), names.canonical(name))))
+
+    return Needs(ordered(values), ordered(frame | memories), ordered(memories), ordered(gives), kind, names)
+
+
+def _context(memories: set[str], machine: Any) -> Iterator[Any]:
+    """Records elsewhere in the tick that have a say in what happens to these memories."""
+    for record in machine.graph.tick.records:
+        learns = isinstance(record, Objective) and memories & set(record.memories)
+        serves = isinstance(record, Stream) and record.attr("serves", "") in memories
+        writes = isinstance(record, Stream) and record.op in ("assign", "recall") and record.memory in memories
+        if (isinstance(record, Memory) and record.id in memories) or learns or serves or writes:
+            yield record
+
+
+def _memories(record: Any, known: Mapping[str, Memory]) -> Iterator[str]:
+    if isinstance(record, Memory):
+        yield record.id
+        yield from _read([*record.starts], known)
+    elif isinstance(record, Objective):
+        yield from record.memories
+        yield from _read(record.bodies, known)
+    elif isinstance(record, Stream) and record.memory:
+        yield record.memory
+        yield from _read(known[record.memory].starts, known)
+    if isinstance(record, Stream) and record.attr("serves"):
+        yield str(record.attr("serves"))
+
+
+def _read(bodies: Sequence[Body], known: Mapping[str, Memory]) -> Iterator[str]:
+    for body in bodies:
+        for record in body.records:
+            if isinstance(record, Stream) and record.memory in known:
+                yield record.memory
+                yield from _read(known[record.memory].starts, known)
+
+
+def phase(nodes: Sequence[Node], memories: Sequence[str], piece: Piece, number: Any) -> tuple[Any, ...]:
+    """What the number of a piece's first tick decides. memories: all that the records read or write; windows begin
+    where they restart, and their learns take hold of them, wherever these stand."""
+    resets = [piece.facts.memories[m].reset_every for m in memories if piece.facts.memories[m].reset_every]
+    found: list[Any] = [bool(resets) and number == 0]
+    for record, _ in nodes:
+        if isinstance(record, Objective):
+            found.append(number % record.every.count if record.every.unit == "token" else 0)
+            found += [number % n for n in _rule_periods(record, piece)]
+        elif isinstance(record, Stream) and record.every > 1:
+            found.append(number % record.every)
+    holds = [o.hold_length for o in piece.facts.learns if o.hold and not set(memories).isdisjoint(o.memories)]
+    return (*found, *(number % n for n in (*resets, *holds)))
+
+
+def _rule_periods(learn: Objective, piece: Piece) -> Iterator[int]:
+    """After how many updates the states of a learn's rules begin anew."""
+    for rule in (learn.optimizer, learn.retention):
+        for _, _, name in rule.bodies if rule else ():
+            memories = (r for r in piece.machine.bodies[name].records if isinstance(r, Memory))
+            yield from (m.reset_every for m in memories if m.reset_every)
+
+
+def mode(piece: Piece) -> tuple[Any, ...]:
+    """What decides how a body computes, besides its text and shapes."""
+    return piece.batch, piece.clock.device, piece.machine.low, torch.is_grad_enabled()

@@ -1,0 +1,42 @@
+"""Nested dictionaries and lists of tensors as flat lists, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torch import Tensor
+
+Form = Any  # Tensor, ("dict", (name, form), ...), ("list", form, ...) or ("is", value)
+
+
+def flattened(value: Any, tensors: list[Tensor], name: Callable[[str], str] = str) -> Form:
+    """The form of a value, its tensors put aside; everything else is part of the form. name: what names become."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return Tensor
+    if isinstance(value, dict):
+        return ("dict", *((name(n), flattened(v, tensors, name)) for n, v in value.items()))
+    if isinstance(value, list):
+        return ("list", *(flattened(v, tensors, name) for v in value))
+    return ("is", value)
+
+
+def restored(form: Form, tensors: Iterator[Tensor], name: Callable[[str], str] = str) -> Any:
+    """The value that has this form and these tensors."""
+    if form is Tensor:
+        return next(tensors)
+    kind, *rest = form
+    if kind == "dict":
+        return {name(n): restored(f, tensors, name) for n, f in rest}
+    if kind == "list":
+        return [restored(f, tensors, name) for f in rest]
+    return rest[0]
+
+
+def counted(form: Form) -> int:
+    """How many tensors a form has."""
+    if form is Tensor:
+        return 1
+    kind, *rest = form
+    return sum(counted(f[1] if kind == "dict" else f) for f in rest) if kind in ("dict", "list") else 0
