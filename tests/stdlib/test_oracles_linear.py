@@ -94,6 +94,21 @@ def test_longhorn_minimises_its_objective(drawn):
     close(state["S"], memory)
 
 
+def test_longhorn_diagonal_is_a_scan_of_each_weight(drawn):
+    q, k, x, *_, start = drawn
+    beta = torch.stack([gates(x.shape[1]) for _ in x])
+    y, state = longhorn.longhorn_diagonal(q, k, x, beta, start)
+    for i in range(x.shape[1]):
+        rate = (1 / beta[:, i] + (k * k).sum(1)) ** -1  # 0 where beta is 0
+        factors = torch.diag_embed(1 - rate[:, None] * k * k)
+        states = unrolled(factors, (rate * x[:, i])[:, None, None] * k[:, :, None], start[:, i, None])
+        close(y[:, i], read(q, states)[:, 0])
+        close(state["S"][:, i], states[-1, :, 0])
+    # With keys of one number nothing is off the diagonal.
+    q, k, start = q[:, :1], k[:, :1], start[:1]
+    close(longhorn.longhorn_diagonal(q, k, x, beta, start)[0], longhorn.longhorn(q, k, x, beta, start)[0])
+
+
 def test_mesa_net_is_ridge_regression_on_the_weighted_past(drawn):
     q, k, v, g, beta, _ = drawn
     lam = 0.25 + torch.rand(k.shape[1], dtype=k.dtype)
