@@ -110,11 +110,12 @@ def of_entry(entry: Entry, steps: int) -> Found:
 
 
 def over_tokens(program: str) -> bool:
-    """Whether it is a model, or can be made one."""
+    """Whether it is a model over tokens, or can be made one."""
     try:
-        return bool(nldsl.load(program, as_model=True, **hyper_of(program)))
+        graph = nldsl.load(program, as_model=True, **hyper_of(program))
     except nldsl.ProgramError:
         return False
+    return all(port.dtype == "int" for port in graph.tick.inputs)
 
 
 def hyper_of(program: str) -> dict[str, Any]:
