@@ -90,7 +90,8 @@ def _move(weights: Weights, row: int, generator: torch.Generator) -> None:
 def _apart(state: State, memory: str, row: int) -> Tensor:
     """How far a row's memory is from that of row 0, all heads together, []."""
     weights = weights_of(state, memory)
-    return norm({n: w[row : row + 1].double() - w[:1].double() for n, w in weights.items()}).norm()
+    apart: Tensor = norm({n: w[row : row + 1].double() - w[:1].double() for n, w in weights.items()}).norm()
+    return apart
 
 
 def _half(before: int, had: float, now: int, left: float) -> float:

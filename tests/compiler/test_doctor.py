@@ -9,7 +9,6 @@ import pytest
 import torch
 from nldsl.compiler.doctor import examine
 from nldsl.compiler.doctor.examination import work
-from nldsl.compiler.doctor.given import rates_from_outside
 from nldsl.compiler.doctor.parameters import length_for, trained
 from nldsl.compiler.doctor.report import FINE, SUM, Report
 from nldsl.compiler.doctor.writers import gates
@@ -325,22 +324,3 @@ def fine() -> nldsl.CompiledModule:
           return logits
         }"""
     )
-
-
-# Rates from outside
-
-
-@pytest.mark.parametrize(
-    ("program", "expected"),
-    [
-        ("std.delta:CombaRule", ["alpha", "beta"]),  # b and c also change what is read
-        ("std.longhorn:LonghornRule", ["beta"]),  # through a quotient with the key
-        ("std.titans:TitansRule", ["eta", "theta", "alpha"]),
-        ("std.lact:LaCTRule", ["lr0", "lr1", "lr2", "beta"]),  # `weighted`
-        ("std.atlas:OmegaRule", ["alpha", "gamma"]),  # and `over last`
-        ("std.self_modifying:AdaptiveProjectionsRule", []),  # it makes its own
-    ],
-)
-def test_inputs_that_are_only_rates(program: str, expected: list[str]) -> None:
-    sizes = {"d": 4, "n": 4} if "atlas" in program else {"d": 4}
-    assert rates_from_outside(nldsl.load(program, **sizes)) == expected
