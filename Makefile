@@ -47,7 +47,7 @@ bless: $(READY) ## accept today's diagnostics, graphs and drawings as the expect
 agree: $(READY) ## compare thousands of random programs with the reference interpreter; SEEDS="FIRST COUNT", JOBS
 	$(BIN)/python benchmarks/agree.py --seeds $(SEEDS) --jobs $(JOBS)
 
-library: $(READY) ## compare, train and run every program of the library; what `nldsl list` shows of it
+library: $(READY) ## compare, train, run and examine every program of the library; what `nldsl list` shows of it
 	$(BIN)/python benchmarks/check_library.py
 
 docs: $(READY) ## write the chapters on the library anew, from its files

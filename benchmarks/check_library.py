@@ -1,9 +1,10 @@
-"""Every program of the standard library: is it its equations, does it train, does it write what it reads?
+"""Every program of the standard library: is it its equations, does it train, does it write what it reads, is it well?
 
     python benchmarks/check_library.py [--only delta] [--steps 20]
 
 A rule is compared with its oracle, a block with its rule and what is around it, on many draws; each block and model is
-trained for some steps on real text, and writes on from a prompt, token by token and by reading all anew each time.
+trained for some steps on real text, and writes on from a prompt, token by token and by reading all anew each time. The
+doctor examines each over a long text, at its initial values.
 Writes `benchmarks/results/library.json` and `library.md`, and what `nldsl list` shows: `stdlib/checked.json`.
 """
 
@@ -16,7 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -28,18 +29,18 @@ sys.path.insert(0, str(HERE.parent / "tests"))
 
 import torch  # noqa: E402
 from agree import commit, table  # noqa: E402
+from library.examined import examined, hyper_of, wrong  # noqa: E402
 from nldsl.compiler.training.data import text_of  # noqa: E402
 from stdlib.comparing import TOLERANCE, Row, differences, wiring  # noqa: E402
 from stdlib.losses_deep import learning_from_loss  # noqa: E402
 
 import nldsl  # noqa: E402
-from nldsl.diagnostics import Findings  # noqa: E402
 from nldsl.listing import Entry, listed  # noqa: E402
-from nldsl.program import function_of  # noqa: E402
 from stdlib import rows_deep, rows_linear, test_layers_deep, test_rows_linear  # noqa: E402
 
 SIZES = {"dim": 16, "d": 8, "heads": 2, "depth": 1, "chunk": 8, "periods": [16, 32]}
 BATCH, LENGTH, PROMPT, WRITTEN = 4, 64, 8, 24
+EXAMINED = 1024  # tokens that the doctor lets a program read
 Check = tuple[str, Callable[[], float]]  # where its oracle is in the tests, and the largest difference of its draws
 
 
@@ -76,20 +77,22 @@ def of_model(program: str, by_hand: Callable[..., Any], hyper: dict[str, Any]) -
 @dataclass
 class Found:
     """error: the largest difference from the equations, None where others stand for it. losses: first and last of
-    training, None for what is no block or model over tokens. same: whether both ways of writing wrote the same."""
+    training, None for what is no block or model over tokens. same: whether both ways of writing wrote the same. ill:
+    what the doctor finds wrong, by memory, learn, gate or parameter."""
 
     program: str
     oracle: str = ""
     error: float | None = None
     losses: tuple[float, float] | None = None
     same: bool | None = None
+    ill: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property
     def fine(self) -> bool:
         right = self.error is None or self.error <= TOLERANCE
         trained = self.losses is None or all(map(math.isfinite, self.losses))
-        return right and trained and self.same is not False
+        return right and trained and self.same is not False and not self.ill
 
 
 CHECKS = list(checks())
@@ -105,28 +108,22 @@ def of_entry(entry: Entry, steps: int) -> Found:
         losses = trained(module, steps)
         found.losses = (losses[0], losses[-1])
         found.same = writes_the_same(built(entry.program, torch.float64))
+    found.ill = wrong(examined(entry.program, EXAMINED))
     found.seconds = time.perf_counter() - begun
     return found
 
 
 def over_tokens(program: str) -> bool:
-    """Whether it is a model, or can be made one."""
+    """Whether it is a model over tokens, or can be made one."""
     try:
-        return bool(nldsl.load(program, as_model=True, **hyper_of(program)))
+        graph = nldsl.load(program, as_model=True, **hyper_of(program, SIZES))
     except nldsl.ProgramError:
         return False
-
-
-def hyper_of(program: str) -> dict[str, Any]:
-    """The small sizes that a program has names for."""
-
-    function = function_of(program, Findings())
-    assert function is not None
-    return {p.name: SIZES[p.name] for p in function.definition.parameters if p.name in SIZES}
+    return all(port.dtype == "int" for port in graph.tick.inputs)
 
 
 def built(program: str, dtype: torch.dtype) -> nldsl.CompiledModule:
-    return nldsl.compile(program, as_model=True, dtype=dtype, **hyper_of(program))
+    return nldsl.compile(program, as_model=True, dtype=dtype, **hyper_of(program, SIZES))
 
 
 def trained(module: nldsl.CompiledModule, steps: int) -> list[float]:
@@ -164,15 +161,17 @@ def page(rows: list[Found]) -> str:
         error = "" if r.error is None else f"{r.error:.0e}"
         losses = "" if r.losses is None else f"{r.losses[0]:.2f} → {r.losses[1]:.2f}"
         same = {None: "", True: "yes", False: "NO"}[r.same]
-        cells.append([r.program, r.oracle, error, losses, same, "fine" if r.fine else "NOT FINE"])
-    head = ["program", "oracle", "largest error", "loss, nats", "writes the same", ""]
+        ill = "; ".join(f"{name}: {verdict}" for name, verdict in r.ill.items()) or "fine"
+        cells.append([r.program, r.oracle, error, losses, same, ill, "fine" if r.fine else "NOT FINE"])
+    head = ["program", "oracle", "largest error", "loss, nats", "writes the same", "doctor", ""]
     return "\n\n".join(
         [
             "# The standard library",
             f"Commit {commit()}, torch {torch.__version__}. Errors are norms of differences from the equations, "
             "relative to norms beyond one, of answers, states and gradients in float64; "
             f"{TOLERANCE:.0e} is allowed. Losses are those of the first and the last of some training steps on {BATCH} "
-            f"pieces of {LENGTH} bytes.",
+            f"pieces of {LENGTH} bytes. The doctor (`nldsl doctor`) lets each program read {EXAMINED:,} tokens at its "
+            "initial values, and rules at rates as a layer around them starts with.",
             table(head, cells),
         ]
     )

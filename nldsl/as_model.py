@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from nldsl.diagnostics import Diagnostic, Findings, ProgramError
-from nldsl.program import function_of
+from nldsl.program import Result, front_end, function_of
 from nldsl.spans import Span
 from nldsl.syntax import tree
 
@@ -17,6 +20,19 @@ model {name}({parameters}) over ids: int {{
   return logits
 }}
 """
+
+
+def whole(program: str, hyper: Mapping[str, Any] | None = None) -> Result:
+    """The program after the front end; in the place of a block that learns from the loss, a model of one layer around
+    it, where there can be one."""
+    result = front_end(program, hyper)
+    if not any(d.code == "NL111" for d in result.findings.errors):
+        return result
+    try:
+        name, text = model_of(program)
+    except ProgramError:
+        return result
+    return front_end(name, hyper, text)
 
 
 def model_of(program: str, text: str | None = None) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from nldsl.clocks import order
 from nldsl.graph import Body, LevelGraph, Memory, Objective, Rule, Stream
-from nldsl.levels import Feeding
+from nldsl.levels import Feeding, starts_of
 from nldsl.parameters import has_parameters
 
 Uses = frozenset[str]
@@ -144,6 +144,8 @@ class _Count:
             self.keep(prefix + learn.memories[0], copies * ticks * sum(sizes[i] for i in inputs))
 
     def reach(self, learn: Objective, prefix: str) -> None:
+        if not prefix and starts_of(learn) in self.facts:
+            self.facts[starts_of(learn)].reach = self.how_far(learn, "token")
         for name in learn.memories:
             member = self.members.get(prefix + name)
             fastest = min((o.every for o in self.learns(prefix, name)), key=order, default=learn.every)
@@ -227,6 +229,8 @@ class _Uses:
             member = self.members.get(prefix + memory)
             if member is not None and (learn.every.unit != "step" or member.period.unit == "step"):
                 self.note(member.id, reads)  # a training step writes the start of what a token clock writes, not it
+        if not prefix:
+            self.note(starts_of(learn), reads)
 
     def starts(self) -> None:
         """A memory that starts from another reads it."""

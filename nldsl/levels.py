@@ -9,15 +9,17 @@ import networkx as nx
 
 from nldsl.clocks import held, order, periods
 from nldsl.graph import Body, LevelGraph, Memory, Objective, Period, Stream
+from nldsl.parameters import has_parameters
 
 
 @dataclass(frozen=True)
 class Member:
-    """Something with a pace of its own: a memory of the program, or a state or memory inside a learn's rule."""
+    """Something with a pace of its own: a memory of the program, a state or memory inside a learn's rule, or the
+    starts that a learn on the step clock teaches."""
 
     id: str
     period: Period
-    learn: str = ""  # for what is inside a rule: the learn it serves
+    learn: str = ""  # for what is inside a rule, and for starts: the learn they are of
     rule: str = ""  # the name of that rule
     inner: str = ""  # and its own name there
 
@@ -43,14 +45,28 @@ def feeding(tick: Body, bodies: Mapping[str, Body], loss: str) -> Feeding:
         return frozenset().union(*(fresh.get(n, frozenset()) for n in names if isinstance(n, str)))
 
     learns = [r for r in tick.records if isinstance(r, Objective)]
+    memories = [r for r in tick.records if isinstance(r, Memory)]
     slow = {m for o in learns if o.kind == "loss" for m in o.memories}
     for learn in learns:
         if learn.kind == "loss" and learn.every.unit == "token":
             uses = of((loss, learn.when, *learn.weights)) - slow
             _serve(learn, uses, bodies, found, of=of)
         elif learn.every.unit == "step":
+            if any(_starts(memory, found) for memory in memories if memory.id in learn.memories):
+                found.members[starts_of(learn)] = Member(starts_of(learn), learn.every, learn.id)
             _serve(learn, frozenset(), bodies, found)
     return found
+
+
+def starts_of(learn: Objective) -> str:
+    """The member that stands for the starts a learn on the step clock teaches: what a faster learn writes is a running
+    copy, and its start is a parameter of this one (rule 14), at this one's pace."""
+    return f"{learn.id} starts"
+
+
+def _starts(memory: Memory, found: Feeding) -> bool:
+    """Whether a learn on the step clock teaches a memory's start and not the memory."""
+    return bool(memory.leaves) and has_parameters(memory) and found.members[memory.id].period.unit != "step"
 
 
 def _walk(
@@ -114,6 +130,8 @@ def _serve(
         # A memory's place among its equals is that of its fastest writes: a slower learn of it says nothing there.
         if prefix or memory not in found.members or found.members[memory].period == learn.every:
             _note(found, feeding_rule, prefix + memory)
+    if not prefix and starts_of(learn) in found.members:
+        _note(found, feeding_rule, starts_of(learn))
 
 
 def _note(found: Feeding, sources: Fresh, target: str) -> None:
@@ -151,4 +169,4 @@ def level_numbers(found: Feeding) -> dict[str, int]:
     return {m.id: i + 1 for i, level in enumerate(layers(found)[0]) for m in level}
 
 
-__all__ = ["Feeding", "Member", "Memory", "feeding", "layers", "level_numbers", "levels_of"]
+__all__ = ["Feeding", "Member", "Memory", "feeding", "layers", "level_numbers", "levels_of", "starts_of"]

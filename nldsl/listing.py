@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nldsl.as_model import model_of
+from nldsl.as_model import whole
 from nldsl.diagnostics import Findings
 from nldsl.graph import LevelGraph
 from nldsl.modules import library
 from nldsl.primitives import PRIMITIVES, Primitive
-from nldsl.program import front_end, function_of
+from nldsl.program import function_of
 from nldsl.syntax import tree
 from nldsl.syntax.parse import parse, read
 from nldsl.syntax.print import clause
@@ -115,10 +115,7 @@ def graph_of(program: str) -> tuple[LevelGraph, dict[str, int]]:
     function = function_of(program, Findings())
     parameters = function.definition.parameters if function else ()
     sizes = {p.name: SIZES[p.name] for p in parameters if p.default is None and p.name in SIZES}
-    result = front_end(program, sizes)
-    if any(d.code == "NL111" for d in result.findings.errors):
-        name, text = model_of(program)
-        result = front_end(name, sizes, text)
+    result = whole(program, sizes)
     result.findings.raise_errors()
     assert result.graph is not None
     return result.graph, sizes

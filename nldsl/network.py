@@ -21,7 +21,7 @@ from nldsl.graph import (
     Port,
     Stream,
 )
-from nldsl.levels import Feeding, feeding, level_numbers
+from nldsl.levels import Feeding, feeding, level_numbers, starts_of
 from nldsl.parameters import has_parameters
 from nldsl.primitives import PRIMITIVES
 
@@ -71,14 +71,15 @@ def _nodes(graph: LevelGraph, found: Feeding, levels: Mapping[str, int]) -> None
                 reached[record.id] = min(own + below, default=0)
                 node(record.id, "stream", record, record.shape, record.clock, reached[record.id], record.span)
             case Objective():
-                level = max((levels[m] for m in record.memories if m in levels), default=0)
+                taught = (*record.memories, starts_of(record))
+                level = max((levels[m] for m in taught if m in levels), default=0)
                 node(record.id, "objective", record, (), record.every, level, record.span)
                 if record.optimizer is not None:
                     node(f"{record.id} by", "optimizer", record.optimizer, (), record.every, level, record.where("by"))
                     where = record.where("retaining")
                     node(f"{record.id} retaining", "retention", record.retention, (), record.every, level, where)
     for member in found.members.values():
-        if member.learn and member.id not in graph:
+        if member.inner and member.id not in graph:
             memory = _inner(graph, member.learn, member.inner)
             shape = tuple((leaf.name, leaf.shape) for leaf in memory.leaves) if memory else ()
             span = memory.span if memory else None
@@ -108,7 +109,7 @@ def _edges(graph: LevelGraph, found: Feeding) -> Iterator[Edge]:
     hold, records = held(graph.tick.records), graph.memories
     inner: dict[tuple[str, str], list[str]] = {}  # what is inside a learn's rule, by learn and rule
     for member in found.members.values():
-        if member.learn:
+        if member.inner:
             inner.setdefault((member.learn, member.rule), []).append(member.id)
     running = {m for r in graph.objectives if r.every.unit != "step" for m in r.memories} | {
         s.memory for s in graph.records(Stream) if s.op == "assign"

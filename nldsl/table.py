@@ -24,11 +24,12 @@ class LevelRow:
     """One level (rule 18).
 
     number: 1 for the fastest. name: declared by `level NAME = …`, or empty. members: its memories, and the states
-    inside optimizers (`learn M momentum.s`), repeated layers folded: `layers.*.cms.F_16 x12`. parameters: learned
-    numbers in its memories. state: numbers kept per sequence; grows: those that every token adds; shared: numbers
-    that optimizers of training steps keep, once for all sequences. fed_by: inner levels whose values its writes use
-    after those levels' own writes of the tick; reads: other levels whose values its writes use. reach: how far back
-    its gradient goes.
+    inside optimizers (`learn M momentum.s`), repeated layers folded: `layers.*.cms.F_16 x12`; `learn * starts` are the
+    starts, learned by training steps, of what faster levels write. parameters: learned numbers in its memories, those
+    of a start counted with the memory that starts from it. state: numbers kept per sequence; grows: those that every
+    token adds; shared: numbers that optimizers of training steps keep, once for all sequences. fed_by: inner levels
+    whose values its writes use after those levels' own writes of the tick; reads: other levels whose values its writes
+    use. reach: how far back its gradient goes.
     """
 
     number: int

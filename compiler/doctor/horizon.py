@@ -3,7 +3,8 @@
 After a warm-up one copy of the program has a memory's weights moved a little, in a random direction, and reads on
 beside one that has not. The horizon is the number of tokens after which the distance of the two memories is half of
 what it was. This needs nothing of the rules: a decay by a number a has the half-life log 0.5 / log a, erasing and deep
-rules have one as well, and what is overwritten or restarted is gone at once.
+rules have one as well, and what is overwritten or restarted is gone at once. The heads of a memory count together:
+some may be made to forget fast (Mamba-2's gates start at many paces) as long as others keep what they read.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Horizons:
             return
         now = tokens - self.warm
         for name in [n for n in self.last if self.found[n] is None]:
-            left = float((_apart(state, name, self.rows[name]) / self.at_first[name]).median())
+            left = float(_apart(state, name, self.rows[name]) / self.at_first[name])
             if not math.isfinite(left):
                 del self.last[name]
                 continue
@@ -87,9 +88,10 @@ def _move(weights: Weights, row: int, generator: torch.Generator) -> None:
 
 
 def _apart(state: State, memory: str, row: int) -> Tensor:
-    """How far a row's memory is from that of row 0, [heads or 1]."""
+    """How far a row's memory is from that of row 0, all heads together, []."""
     weights = weights_of(state, memory)
-    return norm({n: w[row : row + 1].double() - w[:1].double() for n, w in weights.items()})[0]
+    apart: Tensor = norm({n: w[row : row + 1].double() - w[:1].double() for n, w in weights.items()}).norm()
+    return apart
 
 
 def _half(before: int, had: float, now: int, left: float) -> float:

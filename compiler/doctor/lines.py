@@ -103,7 +103,7 @@ def _writer(writer: Writer, graph: LevelGraph, seen: Seen) -> WriterLine:
 
 
 def _gate(gate: Gate, seen: Seen) -> GateLine:
-    values = seen.shown.get(gate.stream, torch.empty(0, 0))[:, gate.every - 1 :: gate.every].double()
+    values = seen.shown.get(gate.stream, torch.empty(0, 0))[:, gate.every - 1 :: gate.every].detach().double()
     line = GateLine(gate.text, gate.roles, gate.memories, *_spread(values))
     return replace(line, verdict=verdicts.of_gate(line))
 

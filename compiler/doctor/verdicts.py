@@ -10,7 +10,7 @@ from nldsl.compiler.doctor.report import FINE, SUM, GateLine, MemoryLine
 from nldsl.compiler.doctor.writers import Writer
 
 SMALLEST, LARGEST = 0.1, 10  # of the start; a memory within them is fine
-SUMMING = 1.2  # times what a sum would be by now
+SUMMING = 1.5  # power of the tokens read: a sum grows by one between 1/2 and 1, a sum of sums by 2
 SHORTEST = 2.0  # tokens until half is gone; a memory must keep more than the token it reads
 
 
@@ -31,9 +31,10 @@ def of_memory(line: MemoryLine, keep_more: str, learn_less: str, restarts: bool)
 
 
 def summing(sizes: Mapping[int, float]) -> bool:
-    """Whether a memory grows as a sum does that forgets nothing: no faster than the text (linear attention)."""
+    """Whether a memory grows as a sum does that forgets nothing: as the text does (linear attention), which may say
+    less in its first few tokens than later."""
     looks = sorted(sizes.items())
-    return len(looks) > 1 and all(b <= SUMMING * a * n / m for (m, a), (n, b) in pairwise(looks))
+    return len(looks) > 1 and all(b <= a * (n / m) ** SUMMING for (m, a), (n, b) in pairwise(looks))
 
 
 def of_writer(writer: Writer, share: float, tokens: int) -> str:

@@ -141,7 +141,11 @@ def opened(program: str, hyper: dict[str, Any], length: int | None = None, warn:
     """The same with the program's texts."""
     from nldsl.program import front_end
 
-    result = front_end(program, hyper, length=length)
+    return right(front_end(program, hyper, length=length), warn)
+
+
+def right(result: Result, warn: bool = False) -> Result:
+    """The result, if its program is right; else its diagnostics go to stderr and the command ends with code 1."""
     entered(result)
     said = [d for d in result.findings.sorted() if result.findings.errors or (warn and d.severity == "warning")]
     if said:

@@ -89,7 +89,9 @@ def picture(graph: LevelGraph) -> Picture:
         known.copies += 1
         known.size = max(known.size, box.size)
         known.levels = tuple(sorted({*known.levels, *box.levels}))
-    clocks = {d["level"]: d["clock"] for _, d in graph.nodes(data=True) if d["kind"] == "memory"}
+    paced = {kind: {d["level"]: d["clock"] for _, d in graph.nodes(data=True) if d["kind"] == kind}
+             for kind in ("objective", "memory")}  # fmt: skip
+    clocks = paced["objective"] | paced["memory"]  # a level of starts alone has no memory, but the learn
     bands = sorted({b.levels for b in boxes.values() if b.levels})
 
     plain = {(fold(a), fold(b)) for a, b in pairs if not fold.carries(a, b)}

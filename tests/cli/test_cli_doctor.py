@@ -123,6 +123,33 @@ def test_hyper_parameters_can_cure(nldsl: Any, ill: Path, text: Path) -> None:
     assert row[3] == "> 23"
 
 
+def test_a_rule_is_given_its_rates(nldsl: Any) -> None:
+    rule = ("doctor", "std.delta:GatedDeltaRule", "--set", "d=4", "--tokens", 30)
+    ran = nldsl(*rule)
+    assert ran.code == 1
+    assert "`GatedDeltaRule` takes its rates from outside (`alpha`, `beta`), and random numbers are none" in ran.err
+    ran = nldsl(*rule, "--give", "alpha=0.99", "--give", "beta=0.01")
+    assert ran.code == 0
+    assert ran.out.startswith(
+        "GatedDeltaRule read 2 sequences of 30 tokens of random streams, alpha = 0.99, beta = 0.01"
+    )
+    assert rows(ran.out, "alpha in <-")[0][1:4] == ["0.99", "0.99", "0.99"]
+
+
+def test_what_is_given_must_be_an_input(nldsl: Any) -> None:
+    ran = nldsl("doctor", "std.delta:DeltaRule", "--set", "d=4", "--give", "gamma=1")
+    assert ran.code == 1
+    assert "`gamma` is no input of numbers of `DeltaRule`; it has `q`, `k`, `v`, `beta`" in ran.err
+
+
+def test_a_block_that_learns_from_the_loss_is_examined_in_a_model(nldsl: Any, text: Path) -> None:
+    sizes = ("--set", "dim=4", "--set", "periods=[4, 8]")
+    ran = nldsl("doctor", "std.hope:CMS", *sizes, "--tokens", 30, "--data", text)
+    assert (ran.code, ran.err) == (0, "")
+    assert rows(ran.out, "cms.learn F_4")[0][1] == "4"
+    assert ran.out.endswith("CMSModel: all fine\n")
+
+
 def test_json(nldsl: Any, ill: Path, text: Path) -> None:
     ran = nldsl("doctor", f"{ill}:Never", "--tokens", 20, "--data", text, "--json")
     found = json.loads(ran.out)

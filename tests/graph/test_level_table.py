@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import nldsl
+from nldsl import modules
 from nldsl.parameters import learned_parameters
 from nldsl.table import LevelTable, level_table
 
@@ -177,6 +178,29 @@ def test_learning_from_the_loss_in_segments() -> None:
 def test_through_reaches_over_several_segments() -> None:
     found = table(LOSS.replace("CLAUSE", "through 12 tokens"))
     assert found[2].reach == "last 12 tokens"
+
+
+def test_starts_that_are_learned_are_a_level_where_nothing_else_is() -> None:
+    """MAML (eq 28): the fast weights, and the start that the outer loss learns."""
+    found = level_table(nldsl.load("std.maml:MAMLRegression"))
+    assert [row.members for row in found] == [("y.maml.F",), ("learn * starts",)]
+    assert [str(row.period) for row in found] == ["every 10 tokens", "every step"]
+    assert [row.reads for row in found] == [(), (1,)]
+    assert [row.reach for row in found] == ["its tick", "whole sequence"]
+
+
+def test_what_an_optimizer_keeps_is_inner_to_the_starts_it_teaches() -> None:
+    text = (modules.library() / "maml.nl").read_text(encoding="utf-8").replace("gd(outer_lr)", "adam(outer_lr)")
+    found = table(text)
+    assert [row.members for row in found][1:] == [("learn * adam.m", "learn * adam.v"), ("learn * starts",)]
+    assert found[2].fed_by == (2,)
+
+
+@pytest.mark.parametrize("start", ["", "from zeros"])
+def test_starts_stand_on_the_level_of_what_is_learned_with_them(start: str) -> None:
+    found = table(LINEAR_ATTENTION.replace("RULE", "gd(1)").replace("from zeros", start))
+    assert len(found) == 2
+    assert ("learn * starts" in found[1].members) == (not start)  # from zeros there is no start to learn
 
 
 def test_states_convolutions_and_windows_are_counted() -> None:

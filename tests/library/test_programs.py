@@ -10,6 +10,7 @@ import torch
 from nldsl.compiler.reference import Interpreter
 
 import nldsl
+from nldsl.graph import LevelGraph
 from nldsl.modules import library
 from nldsl.program import front_end
 
@@ -30,6 +31,7 @@ PROGRAMS: dict[str, dict[str, Any]] = {
     "std.ttt:TTT": SMALL | {"vocab": 11},
     "std.ttt:DeepTTT": SMALL | {"vocab": 11},
     "std.titans:Titans": SMALL | {"vocab": 11},
+    "std.maml:MAMLRegression": {"shots": 2, "hidden": 8, "outer_lr": 0.1},
 }
 
 
@@ -55,6 +57,17 @@ def definitions(path: Path) -> list[tuple[str, str]]:
     return [(d.name.id, d.kind) for d in module.definitions]
 
 
+def inputs(graph: LevelGraph) -> dict[str, torch.Tensor]:
+    """Two sequences of 7 ticks for each port: tokens of a small vocabulary, or random numbers."""
+    random = torch.Generator().manual_seed(0)
+    return {
+        port.id: torch.randint(0, 11, (2, 7), generator=random)
+        if port.dtype == "int"
+        else torch.randn(2, 7, *map(int, port.shape), generator=random, dtype=torch.float64)
+        for port in graph.tick.inputs
+    }
+
+
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_program_checks_runs_and_trains(program: str) -> None:
     """No finding but notes; a run in two pieces is the run in one; two steps on one batch lower its loss."""
@@ -62,16 +75,16 @@ def test_a_program_checks_runs_and_trains(program: str) -> None:
     assert [d for d in result.findings.items if d.severity != "note"] == []
     assert result.graph is not None
     machine = Interpreter(result.graph)
-    ids = torch.randint(0, 11, (2, 7), generator=torch.Generator().manual_seed(0))
+    given = inputs(result.graph)
     with torch.no_grad():
-        (whole,), _ = machine.run(ids)
-        (first,), state = machine.run(ids[:, :3])
-        (second,), _ = machine.run(ids[:, 3:], state)
+        (whole,), _ = machine.run(given)
+        (first,), state = machine.run({name: x[:, :3] for name, x in given.items()})
+        (second,), _ = machine.run({name: x[:, 3:] for name, x in given.items()}, state)
     assert torch.allclose(torch.cat([first, second], 1), whole, rtol=1e-12, atol=1e-12)
     assert whole.shape[:2] == (2, 7)
     assert whole.isfinite().all()
     before = {name: p.detach().clone() for name, p in machine.parameters.items()}
-    losses = [float(machine.step(ids)[0]) for _ in range(2)]
+    losses = [float(machine.step(given)[0]) for _ in range(2)]
     assert all(torch.tensor(losses).isfinite())
     assert any(not torch.equal(before[n], p) for n, p in machine.parameters.items())
 

@@ -57,13 +57,8 @@ def longhorn_exactly(x: Named, w: Named) -> tuple[Tensor, Named]:
 
 
 def longhorn_diagonal(x: Named, w: Named) -> tuple[Tensor, Named]:
-    """The recurrence of the authors' code, weight by weight."""
-    memory, answers = w["S.w"], []
-    for q, k, value, beta in zip(x["q"], x["k"], x["x"], x["beta"], strict=True):
-        rate = beta / (1 + beta * k.square().sum())
-        memory = memory * (1 - k.square()[:, None] * rate) + k[:, None] * (rate * value)
-        answers.append(q @ memory)
-    return torch.stack(answers), {"S.w": memory}
+    y, after = longhorn.longhorn_diagonal(x["q"], x["k"], x["x"], x["beta"], w["S.w"])
+    return y, {"S.w": after["S"]}
 
 
 def mesa_of(rounds: int) -> Oracle:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ import nldsl
 
 from .comparing import Named, agree, attended, by_head, carried, convolved, differences, rmsnorm, unit, wiring
 from .oracles import delta, linear, longhorn, mesa, srwm
+from .oracles.common import Result
 from .rows_linear import ROWS
 
 HEADS = 2
@@ -104,10 +106,10 @@ def comba(x: Tensor, p: Named) -> Tensor:
     return torch.sigmoid(x @ p["gate.linear.w"]) * normed(y, p) @ p["linear.w"]
 
 
-def longhorn_layer(x: Tensor, p: Named) -> Tensor:
+def longhorn_layer(x: Tensor, p: Named, rule: Callable[..., Result] = longhorn.longhorn) -> Tensor:
     u = mixed(x, p, "u")
     beta = torch.sigmoid(biased(u @ p["beta.linear.w"], p, "beta") - 4)
-    y, _ = longhorn.longhorn(u @ p["q.linear.w"], u @ p["k.linear.w"], u, beta)
+    y, _ = rule(u @ p["q.linear.w"], u @ p["k.linear.w"], u, beta)
     return silu(x @ p["gate.linear.w"]) * (y + p["gain.w"] * u) @ p["linear.w"]
 
 
@@ -157,6 +159,11 @@ BLOCKS: dict[str, tuple[Callable[[Tensor, Named], Tensor], dict[str, Any]]] = {
 def test_a_block_is_its_rule_and_what_is_around_it(program: str) -> None:
     by_hand, hyper = BLOCKS[program]
     agree(wiring(program, by_hand, dim=8, **hyper))
+
+
+def test_longhorn_with_the_diagonal_alone() -> None:
+    by_hand = partial(longhorn_layer, rule=longhorn.longhorn_diagonal)
+    agree(wiring("std.longhorn:Longhorn", by_hand, dim=8, keys=3, diagonal=True))
 
 
 # Initial values

@@ -118,16 +118,6 @@ def test_delta_gradient_descent() -> None:
 
 # MAML: the start learns from what became of it
 
-META = """
-from std.maml import MAML
-
-model Meta(shots, rounds, first_order = false) over x: [2], t: [1] -> [1] {
-  y = MAML(2, 1, 5, shots, rounds, 0.1, first_order)(x, t)
-  loss = where(tick >= shots, l2(y, t), 0)
-  learn * minimizing loss by gd(0.5) every step
-  return y
-}
-"""
 LAYERS = ("w1", "b1", "w2", "b2", "w3", "b3")
 
 
@@ -142,7 +132,8 @@ def regression(w: Named, pairs: tuple[Tensor, Tensor]) -> Tensor:
 def test_maml_learns_the_start(rounds: int, first_order: bool) -> None:
     shots, tasks, ticks = 4, 3, 7
     hyper: dict[str, Any] = {"shots": shots, "rounds": rounds, "first_order": first_order}
-    module = stirred(nldsl.compile_text(META, dtype=torch.float64, **hyper))
+    sizes = {"d": 2, "hidden": 5, "lr": 0.1, "outer_lr": 0.5}
+    module = stirred(nldsl.compile("std.maml:MAMLRegression", dtype=torch.float64, **sizes, **hyper))
     random = torch.Generator().manual_seed(0)
     x, t = vectors(random, (tasks, ticks, 2)), vectors(random, (tasks, ticks, 1))
     start = {name: dict(module.named_parameters())[f"y.maml.F.{name}"] for name in LAYERS}
