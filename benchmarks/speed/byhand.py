@@ -61,7 +61,7 @@ class LayerNorm(nn.Module):
 
 def heads_of(x: Tensor) -> Tensor:
     """[batch, ticks, dim] -> [batch, heads, ticks, d]."""
-    return x.unflatten(-1, (HEADS, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:-1], HEADS, -1).transpose(1, 2)
 
 
 def merged(x: Tensor) -> Tensor:
@@ -101,7 +101,8 @@ class TransformerBlock(nn.Module):
             cos, sin = angles(torch.arange(x.shape[1]), q.shape[-1])
             q, k = rotated(q, cos, sin), rotated(k, cos, sin)
         x = x + self.out(merged(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
-        return x + self.down(F.gelu(self.up(self.norm2(x))))
+        y: Tensor = self.down(F.gelu(self.up(self.norm2(x))))
+        return x + y
 
 
 def transformer(length: int) -> Job:

@@ -25,6 +25,18 @@ class Mixed(nn.Module):
         return F.silu(self.conv(self.map(x)))
 
 
+class Retain(nn.Module):
+    """The logarithm of Mamba-2's gate, [batch, ticks, heads]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.randn(DIM, HEADS) * DIM**-0.5)
+        self.dt, self.a = nn.Parameter(torch.full((1, HEADS), -4.5)), nn.Parameter(torch.ones(HEADS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return -torch.exp(self.a) * F.softplus(x @ self.w + self.dt)
+
+
 class DeltaNet(nn.Module):
     def __init__(self, chunk: int) -> None:
         super().__init__()
@@ -36,7 +48,8 @@ class DeltaNet(nn.Module):
         q, k, v = unit(heads_of(self.q(x))), unit(heads_of(self.k(x))), heads_of(self.v(x))
         beta = torch.sigmoid(self.beta(x)).transpose(1, 2)
         y, _ = self.rule(q * D**0.5, k, v, beta, self.chunk)  # it scales q by D^-0.5
-        return self.out(merged(self.norm(y)))
+        answer: Tensor = self.out(merged(self.norm(y)))
+        return answer
 
 
 class GatedDeltaNet(nn.Module):
@@ -46,17 +59,15 @@ class GatedDeltaNet(nn.Module):
         super().__init__()
         self.chunk, self.rule = chunk, peers.naive("gated_delta_rule").naive_chunk_gated_delta_rule
         self.q, self.k, self.v = Mixed(), Mixed(), Mixed()
-        self.retain = Map(DIM, HEADS)
-        self.dt, self.a = nn.Parameter(torch.full((1, HEADS), -4.5)), nn.Parameter(torch.ones(HEADS))
-        self.beta, self.norm = Map(DIM, HEADS), RMSNorm(D)
+        self.retain, self.beta = Retain(), Map(DIM, HEADS)
+        self.norm = RMSNorm(D)
         self.gate, self.out = Map(DIM, DIM), Map(DIM, DIM)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (f(x).unflatten(-1, (HEADS, D)) for f in (self.q, self.k, self.v))
-        log_alpha = -torch.exp(self.a) * F.softplus(self.retain(x) + self.dt)
-        beta = torch.sigmoid(self.beta(x))
-        y, _ = self.rule(unit(q), unit(k), v, log_alpha, beta, self.chunk, scale=1.0)
-        return self.out(F.silu(self.gate(x)) * self.norm(y).flatten(2))
+        q, k, v = (f(x).reshape(*x.shape[:-1], HEADS, D) for f in (self.q, self.k, self.v))
+        y, _ = self.rule(unit(q), unit(k), v, self.retain(x), torch.sigmoid(self.beta(x)), self.chunk, scale=1.0)
+        answer: Tensor = self.out(F.silu(self.gate(x)) * self.norm(y.to(x.dtype)).flatten(2))
+        return answer
 
 
 def deltanet(length: int, chunk: int) -> Job:

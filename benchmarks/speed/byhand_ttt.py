@@ -23,6 +23,48 @@ def ttt_mlp(length: int, chunk: int) -> Job:
     return block_job(TTTMLP(chunk), length)
 
 
+class Rate(nn.Module):
+    """The step of every token and head, [batch, heads, ticks]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.w, self.b = nn.Parameter(torch.randn(DIM, HEADS) * DIM**-0.5), nn.Parameter(torch.zeros(1, HEADS))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return RATE * torch.sigmoid(x @ self.w + self.b).transpose(1, 2)
+
+
+class Rule(nn.Module):
+    """A scan over mini-batches of q, k, v [batch, heads, chunk, d] and rate [batch, heads, chunk]."""
+
+    def __init__(self, chunk: int) -> None:
+        super().__init__()
+        self.w1, self.b1 = nn.Parameter(0.02 * torch.randn(HEADS, D, 4 * D)), nn.Parameter(torch.zeros(HEADS, 1, 4 * D))
+        self.w2, self.b2 = nn.Parameter(0.02 * torch.randn(HEADS, 4 * D, D)), nn.Parameter(torch.zeros(HEADS, 1, D))
+        self.gain, self.bias = nn.Parameter(torch.ones(HEADS, D)), nn.Parameter(torch.zeros(HEADS, D))
+        self.share = nn.Parameter(torch.zeros(chunk))
+
+    def forward(self, minibatches: list[tuple[Tensor, ...]]) -> Tensor:
+        batch = len(minibatches[0][0])
+        w1, b1, w2, b2 = (w.expand(batch, *w.shape) for w in (self.w1, self.b1, self.w2, self.b2))
+        weights: Weights = (w1, b1, w2, b2)
+        answers: list[Tensor] = []
+        for first in range(0, len(minibatches), GROUP):
+            group = minibatches[first : first + GROUP]
+            weights, own = checkpoint(self.scan, weights, group, use_reentrant=False)
+            answers += own
+        return torch.cat(answers, dim=2)
+
+    def scan(self, weights: Weights, minibatches: list[tuple[Tensor, ...]]) -> tuple[Weights, list[Tensor]]:
+        share = torch.relu(1 / torch.arange(1, len(self.share) + 1) + self.share)
+        gain, bias = self.gain[:, None], self.bias[:, None]
+        answers = []
+        for q, k, v, rate in minibatches:
+            weights, y = minibatch(weights, q, k, v, rate, share, gain, bias)
+            answers.append(y)
+        return weights, answers
+
+
 class TTTMLP(nn.Module):
     """x [batch, ticks, DIM] -> the same; ticks is a multiple of the chunk."""
 
@@ -30,35 +72,16 @@ class TTTMLP(nn.Module):
         super().__init__()
         self.chunk = chunk
         self.q, self.k, self.v = (Map(DIM, DIM) for _ in range(3))
-        self.rate, self.rate_bias = Map(DIM, HEADS), nn.Parameter(torch.zeros(1, HEADS))
-        self.w1, self.b1 = nn.Parameter(0.02 * torch.randn(HEADS, D, 4 * D)), nn.Parameter(torch.zeros(HEADS, 1, 4 * D))
-        self.w2, self.b2 = nn.Parameter(0.02 * torch.randn(HEADS, 4 * D, D)), nn.Parameter(torch.zeros(HEADS, 1, D))
-        self.gain, self.bias = nn.Parameter(torch.ones(HEADS, D)), nn.Parameter(torch.zeros(HEADS, D))
-        self.share = nn.Parameter(torch.zeros(chunk))
+        self.rate, self.rule = Rate(), Rule(chunk)
         self.norm, self.out = LayerNorm(DIM), Map(DIM, DIM)
 
     def forward(self, x: Tensor) -> Tensor:
         cos, sin = angles(torch.arange(x.shape[1]) % self.chunk, D)
         q, k = (rotated(heads_of(f(x)), cos, sin) for f in (self.q, self.k))
-        rate = RATE * torch.sigmoid(self.rate(x) + self.rate_bias).transpose(1, 2)  # [batch, heads, ticks]
-        parts = [part.split(self.chunk, dim=2) for part in (q, k, heads_of(self.v(x)), rate)]
-        minibatches = list(zip(*parts, strict=True))
-        weights: Weights = tuple(w.expand(len(x), *w.shape) for w in (self.w1, self.b1, self.w2, self.b2))
-        answers = []
-        for first in range(0, len(minibatches), GROUP):
-            group = minibatches[first : first + GROUP]
-            weights, y = checkpoint(self.scan, weights, group, use_reentrant=False)
-            answers += y
-        return self.out(self.norm(merged(torch.cat(answers, dim=2))))
-
-    def scan(self, weights: Weights, minibatches: list[tuple[Tensor, ...]]) -> tuple[Weights, list[Tensor]]:
-        share = torch.relu(1 / torch.arange(1, self.chunk + 1) + self.share)
-        gain, bias = self.gain[:, None], self.bias[:, None]
-        answers = []
-        for q, k, v, rate in minibatches:
-            weights, y = minibatch(weights, q, k, v, rate, share, gain, bias)
-            answers.append(y)
-        return weights, answers
+        streams = (q, k, heads_of(self.v(x)), self.rate(x))
+        minibatches = list(zip(*(torch.split(stream, self.chunk, dim=2) for stream in streams), strict=True))
+        y: Tensor = self.out(self.norm(merged(self.rule(minibatches))))
+        return y
 
 
 def minibatch(

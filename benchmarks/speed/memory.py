@@ -27,7 +27,7 @@ class Watch(TorchDispatchMode):
     """most: the largest sum of the bytes of storages that were first seen as an answer and are still alive."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.alive: dict[int, int] = {}  # address of a storage -> its bytes, 0 where it was there before
         self.now = self.most = 0
 

@@ -86,7 +86,7 @@ def hope(length: int, chunk: int, periods: tuple[int, ...]) -> Job:
         forget(model)
         state = model.init_fast_state()
         logits = model(ids, fast_state=state)
-        F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()).backward()
+        torch.autograd.backward(F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()))
         signal = training.compute_teach_signal(model, logits, ids)
         with torch.no_grad():
             model(ids, teach_signal=signal, fast_state=state)

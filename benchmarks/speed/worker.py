@@ -42,7 +42,7 @@ class Worker:
 
     def warm(self) -> list[float]:
         """Seconds of the steps before the measurement: traced, compiled, caches filled."""
-        return self.ask("warm")
+        return list(self.ask("warm"))
 
     def time(self) -> float:
         """Seconds of one step, the mean of as many as fill a turn."""
