@@ -57,9 +57,18 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="of each process")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048], metavar="TOKENS", help="multiples of 64")
+    parser.add_argument(
+        "--lengths", type=whole, nargs="+", default=[512, 2048], metavar="TOKENS", help="multiples of 64"
+    )
     parser.add_argument("--compile", action="store_true", help="our side by torch.compile in every case")
     return parser.parse_args()
+
+
+def whole(text: str) -> int:
+    """A length that every chunk divides."""
+    if int(text) <= 0 or int(text) % 64:
+        raise argparse.ArgumentTypeError(f"{text} is no multiple of 64")
+    return int(text)
 
 
 def measured(name: str, given: argparse.Namespace) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Parameters stand in the order of the program's, maps as [in, out], so that a tes
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -86,12 +88,12 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class TransformerBlock(nn.Module):
     """Attention and a network of two layers, both normalised before and added. rotary: with rotary positions."""
 
-    def __init__(self, rotary: bool = True) -> None:
+    def __init__(self, rotary: bool, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.rotary = rotary
-        self.norm = RMSNorm(DIM)
+        self.norm = norm(DIM)
         self.q, self.k, self.v, self.out = (Map(DIM, DIM) for _ in range(4))
-        self.norm2 = RMSNorm(DIM)
+        self.norm2 = norm(DIM)
         self.up, self.down = Map(DIM, 4 * DIM), Map(4 * DIM, DIM)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -106,9 +108,9 @@ class TransformerBlock(nn.Module):
 
 
 def transformer(length: int) -> Job:
-    return block_job(TransformerBlock(), length)
+    return block_job(TransformerBlock(rotary=True, norm=RMSNorm), length)
 
 
 def softmax(length: int) -> Job:
-    """The yardstick of a run: the same without positions."""
-    return block_job(TransformerBlock(rotary=False), length)
+    """The yardstick of a run: no positions, and the norm that eager torch has in one piece."""
+    return block_job(TransformerBlock(rotary=False, norm=LayerNorm), length)

@@ -23,6 +23,10 @@ SAME: dict[str, tuple[Callable[[int], Any], Callable[[int], Any]]] = {
     "ttt-mlp": (partial(ours.block, "std.ttt:TTTMLP", chunk=16), partial(byhand_ttt.ttt_mlp, chunk=16)),
     "deltanet": (partial(ours.block, "std.delta:DeltaNet"), partial(byhand_delta.deltanet, chunk=64)),
     "gated-deltanet": (partial(ours.block, "std.delta:GatedDeltaNet"), partial(byhand_delta.gated_deltanet, chunk=64)),
+    "unnamed": (
+        partial(ours.block, "unnamed.nl:Unnamed", chunk=64),
+        partial(ours.block, "unnamed.nl:Unnamed", chunk=64, only="recurrence"),
+    ),
     LLAMA: (partial(ours.block, "std.transformer:TransformerPlusPlus"), peers.llama),
 }
 
