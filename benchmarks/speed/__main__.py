@@ -81,10 +81,10 @@ def measured(name: str, given: argparse.Namespace) -> dict[str, Any]:
     for length in given.lengths:
         say(f"{length} tokens")
         rows["speed"].append(speed(CASES[name], length, given.rounds, given.threads, given.compile, say))
+        if "failed" in rows["speed"][-1]:
+            say(f"not measured: {rows['speed'][-1]['failed']}")
+            return rows
     rows["memory"].append(memory(CASES[name], max(given.lengths), given.threads, say))
-    for row in (*rows["speed"], *rows["memory"]):
-        if "failed" in row:
-            say(f"not measured: {row['failed']}")
     return rows
 
 

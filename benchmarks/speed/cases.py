@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from benchmarks.speed import byhand, byhand_delta, byhand_ttt, ours, peers
 from benchmarks.speed.jobs import Side
@@ -49,8 +50,12 @@ HOPE = (
 )
 
 
+def own(name: str, program: str, compiled: bool = False, **options: Any) -> Side:
+    return Side(name, partial(ours.block, program, **options), compiled, warming=ours.WARMING)
+
+
 def lmm(chunk: int) -> Side:
-    return Side(f"Titans LMM, chunk {chunk}", partial(ours.block, "std.titans:LMM", chunk=chunk))
+    return own(f"Titans LMM, chunk {chunk}", "std.titans:LMM", chunk=chunk)
 
 
 def titans(chunk: int, batched: bool) -> Side:
@@ -61,7 +66,7 @@ def titans(chunk: int, batched: bool) -> Side:
 
 def hope(periods: tuple[int, ...]) -> Side:
     build = partial(ours.model, "std.hope:Hope", depth=1, chunk=16, periods=periods)
-    return Side(f"Hope, one layer, chunk 16, periods {periods}", build)
+    return Side(f"Hope, one layer, chunk 16, periods {periods}", build, warming=ours.WARMING)
 
 
 def nested_learning(periods: tuple[int, ...]) -> Side:
@@ -71,8 +76,7 @@ def nested_learning(periods: tuple[int, ...]) -> Side:
 
 def unnamed(how: str) -> Side:
     name = "the same program by its per-token recurrence, compiled" if how else "rule nobody has named, chunk 64"
-    build = partial(ours.block, "unnamed.nl:Unnamed", chunk=64, only=how)
-    return Side(name, build, compiled=True)
+    return own(name, "unnamed.nl:Unnamed", compiled=True, chunk=64, only=how)
 
 
 def naive(name: str) -> str:
@@ -91,7 +95,7 @@ CASES: dict[str, Case] = {
     ),
     "titans-64-batch": Case(lmm(64), titans(64, True), {512: 1.8, 2048: 1.8}, 1 / 4, differs=GATES),
     "ttt-mlp": Case(
-        Side("TTT-MLP, chunk 16", partial(ours.block, "std.ttt:TTTMLP", chunk=16)),
+        own("TTT-MLP, chunk 16", "std.ttt:TTTMLP", chunk=16),
         Side("TTT-MLP by hand: dual form, checkpointed scan", partial(byhand_ttt.ttt_mlp, chunk=16)),
         {512: 2.5, 2048: 2.5},
         known={512: 1_544, 2048: 1_435},
@@ -99,22 +103,22 @@ CASES: dict[str, Case] = {
     "hope": Case(hope(SLOW), nested_learning(SLOW), {512: 12, 2048: 12}, differs=HOPE),
     "hope-fast": Case(hope(FAST), nested_learning(FAST), {512: 12, 2048: 12}, known={512: 101}, differs=HOPE),
     "deltanet": Case(
-        Side("DeltaNet", partial(ours.block, "std.delta:DeltaNet")),
+        own("DeltaNet", "std.delta:DeltaNet"),
         Side(naive("DeltaNet"), partial(byhand_delta.deltanet, chunk=64), packages=FLA),
         {512: 1.5, 2048: 1.5},
     ),
     "gated-deltanet": Case(
-        Side("Gated DeltaNet", partial(ours.block, "std.delta:GatedDeltaNet")),
+        own("Gated DeltaNet", "std.delta:GatedDeltaNet"),
         Side(naive("Gated DeltaNet"), partial(byhand_delta.gated_deltanet, chunk=64), packages=FLA),
         {512: 1.5, 2048: 1.5},
     ),
     "transformer": Case(
-        Side("Transformer block", partial(ours.block, "transformer_block.nl:TransformerBlock"), compiled=True),
+        own("Transformer block", "transformer_block.nl:TransformerBlock", compiled=True),
         Side("the same by hand with SDPA", byhand.transformer, compiled=True),
         {512: 0.97, 2048: 0.97},
     ),
     "llama": Case(
-        Side("Transformer++ block", partial(ours.block, "std.transformer:TransformerPlusPlus"), compiled=True),
+        own("Transformer++ block", "std.transformer:TransformerPlusPlus", compiled=True),
         Side("transformers' Llama layer", peers.llama, compiled=True, packages=("transformers",)),
     ),
     "unnamed": Case(unnamed(""), unnamed("recurrence"), {2048: 20}),

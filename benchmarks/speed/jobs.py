@@ -23,12 +23,14 @@ class Job:
 @dataclass(frozen=True)
 class Side:
     """name: as the table shows it. build: from the number of tokens; raises `peers.Absent`. compiled: whether it's
-    timed after `Job.module.compile()`. packages: the distributions whose versions the results name."""
+    timed after `Job.module.compile()`. packages: the distributions whose versions the results name. warming: how many
+    steps it takes at least until nothing is traced or compiled any more."""
 
     name: str
     build: Callable[[int], Job]
     compiled: bool = False
     packages: tuple[str, ...] = ()
+    warming: int = 2
 
 
 def block_job(module: nn.Module, length: int) -> Job:

@@ -60,6 +60,7 @@ def memory(case: Case, length: int, threads: int, say: Say) -> dict[str, Any]:
     try:
         for name, side in (("peer", case.peer), ("ours", case.ours)):
             with Worker(side, length, threads, compiled=False) as worker:
+                worker.warm()
                 found[name] = worker.memory()
                 say(f"{side.name}: {found[name] / 2**20:,.1f} MiB at most")
     except Failed as failed:

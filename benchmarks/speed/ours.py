@@ -8,6 +8,7 @@ from typing import Any
 import nldsl
 from benchmarks.speed.jobs import DIM, HEADS, VOCAB, Job, block_job, forget, tokens
 
+WARMING = 10  # steps: what has run eight times is traced then, and some bodies run once in a step
 PROGRAMS = Path(__file__).resolve().parent.parent / "programs"
 
 

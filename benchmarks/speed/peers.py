@@ -37,8 +37,10 @@ def imported(package: str, module: str) -> Any:
     try:
         metadata.distribution(package)
         return importlib.import_module(module)
-    except (metadata.PackageNotFoundError, ModuleNotFoundError) as error:
-        raise Absent(f"{package}: {error}; {INSTALL}") from error
+    except metadata.PackageNotFoundError as error:
+        raise Absent(f"{package} is not installed: {INSTALL}") from error
+    except ModuleNotFoundError as error:
+        raise Absent(f"{package} needs {error.name}, which is not installed: {INSTALL}") from error
 
 
 def naive(rule: str) -> ModuleType:

@@ -21,7 +21,7 @@ from benchmarks.speed.memory import peak
 
 TURN = 0.5  # seconds of work that one turn should measure at least
 STEADY = 0.8  # warm once of two steps in a row the quicker takes more than this share of the other
-WARMING = 8  # steps at most
+WARMING = 12  # steps at most
 
 
 class Failed(Exception):
@@ -85,7 +85,7 @@ def serve(connection: Connection, side: Side, length: int, threads: int, compile
             job.module.compile()
         versions = {name: metadata.version(name) for name in side.packages}
         connection.send(("fine", versions))
-        served = Served(job)
+        served = Served(job, side.warming)
         while True:
             connection.send(("fine", served.answers[connection.recv()]()))
     except EOFError:
@@ -97,13 +97,13 @@ def serve(connection: Connection, side: Side, length: int, threads: int, compile
 
 
 class Served:
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    def __init__(self, job: Job, warming: int) -> None:
+        self.job, self.warming = job, warming
         self.calls = 1
         self.answers: dict[str, Callable[[], Any]] = {"warm": self.warm, "time": self.time, "memory": self.memory}
 
     def warm(self) -> list[float]:
-        taken = [self.once(), self.once()]
+        taken = [self.once() for _ in range(self.warming)]
         while min(taken[-2:]) < STEADY * max(taken[-2:]) and len(taken) < WARMING:
             taken.append(self.once())
         self.calls = max(1, math.ceil(TURN / taken[-1]))
@@ -117,7 +117,6 @@ class Served:
         return (time.perf_counter() - begun) / self.calls
 
     def memory(self) -> int:
-        self.job.step()
         return peak(self.job.step)
 
     def once(self) -> float:
