@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -36,6 +37,7 @@ def speed(case: Case, length: int, rounds: int, threads: int, all_compiled: bool
                     rates[name].append(BATCH * length / workers[name].time())
                 say(f"round {number + 1} of {rounds}: " + ", ".join(f"{n} {r[-1]:,.0f}/s" for n, r in rates.items()))
             versions = [w.versions for w in workers.values()]
+            found["load"] = round(os.getloadavg()[0], 1)
     except Failed as failed:
         return found | {"failed": str(failed)}
     found |= {"versions": {name: v for each in versions for name, v in each.items()}, "tokens_per_second": rates}

@@ -12,7 +12,7 @@ from benchmarks.speed.jobs import BATCH, DIM, HEADS
 
 Found = Mapping[str, Any]
 
-SPEED = ["case", "tokens", "ours, tokens/s", "the peer, tokens/s", "ratio", "least, most", "asked", ""]
+SPEED = ["case", "tokens", "ours, tokens/s", "the peer, tokens/s", "ratio", "least, most", "asked", "", "load"]
 MEMORY = ["case", "tokens", "ours, MiB", "the peer, MiB", "ratio", "asked", ""]
 PEERS = ["peer", "tokens", f"tokens/s, in shares of its own figure by the {YARDSTICK.name}'s", "least, most", ""]
 
@@ -27,7 +27,8 @@ def page(found: Found) -> str:
         f"Forward and backward of one block (of Hope: of a model): dim {DIM}, {HEADS} heads, batch {BATCH}, float32. "
         "Each side is a process of its own, with the same threads and the same OpenMP wait policy; in each of "
         f"{found['rounds']} rounds all take their turn, and change places from round to round. Speeds are medians; a "
-        "ratio is that of one round, and what is asked is asked of the median. `*`: by torch.compile; all else eager.",
+        "ratio is that of one round, and what is asked is asked of the median. `*`: by torch.compile; all else eager. "
+        "The load is the machine's while it was measured: beyond the threads, others were at work.",
         f"Machine: {said}. Commit {found['commit']}.",
         table(SPEED, speeds(found)),
         "Memory: the most that was allocated at once in one forward and backward beyond weights and inputs, counted on "
@@ -49,15 +50,8 @@ def speeds(found: Found) -> Iterator[list[str]]:
             rates = {side: statistics.median(r) for side, r in row["tokens_per_second"].items()}
             shown = [f"{rates[side]:,.0f}{'*' if row['compiled'][side] else ''}" for side in ("ours", "peer")]
             asked = f"{row['asked']:g}" if "asked" in row else ""
-            yield [
-                name,
-                row["length"],
-                *shown,
-                f"{row['ratio']['median']:.2f}",
-                between(row["ratio"]),
-                asked,
-                holds(row),
-            ]
+            ratio = [f"{row['ratio']['median']:.2f}", between(row["ratio"])]
+            yield [name, row["length"], *shown, *ratio, asked, holds(row), row["load"]]
 
 
 def memories(found: Found) -> Iterator[list[str]]:

@@ -17,6 +17,7 @@ def test_a_ratio_is_that_of_one_round() -> None:
 def test_the_page_says_what_holds_and_what_is_missing() -> None:
     speed = {
         "length": 512,
+        "load": 2.1,
         "compiled": {"ours": True, "peer": False, "yardstick": False},
         "versions": {"titans-pytorch": "0.5.5"},
         "tokens_per_second": RATES,
@@ -29,7 +30,7 @@ def test_the_page_says_what_holds_and_what_is_missing() -> None:
     absent = {"length": 512, "failed": "hope by them: not installed; pip install it"}
     cases = {"titans-16": {"speed": [speed], "memory": [memory]}, "hope": {"speed": [absent], "memory": []}}
     said = page({"machine": {"cpu": "slow"}, "commit": "abc", "rounds": 3, "cases": cases})
-    assert "| titans-16 | 512 | 330* | 100 | 3.00 | 3.00, 4.00 | 3 | holds |" in said
+    assert "| titans-16 | 512 | 330* | 100 | 3.00 | 3.00, 4.00 | 3 | holds | 2.1 |" in said
     assert "| titans-16 | 512 | 2.0 | 8.0 | 0.250 | 0.125 | NOT YET |" in said
     assert "| 512 | 0.50 | 0.40, 0.60 | WRONGLY |" in said
     assert "- hope, 512 tokens:\n      hope by them: not installed; pip install it" in said
