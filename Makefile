@@ -5,12 +5,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 TYPED  := build/typed
+PEERS  := .peers
 
 SEEDS  := 0 2000
 JOBS   := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bless agree library docs clean
+.PHONY: help demo test lint types format bless agree library bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,11 +51,14 @@ agree: $(READY) ## compare thousands of random programs with the reference inter
 library: $(READY) ## compare, train, run and examine every program of the library; what `nldsl list` shows of it
 	$(BIN)/python benchmarks/check_library.py
 
+bench: $(READY) $(PEERS)/.ready ## speed next to peers, side by side: hours; SPEED="--only NAME --rounds N" for a part
+	$(BIN)/python -m benchmarks.speed $(SPEED)
+
 docs: $(READY) ## write the chapters on the library anew, from its files
 	$(BIN)/python docs/chapters.py
 
 clean: ## remove the environment, builds and caches
-	rm -rf $(VENV) build dist *.egg-info hope.svg .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info hope.svg .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find nldsl compiler stdlib tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt
@@ -62,4 +66,10 @@ $(READY): pyproject.toml constraints.txt
 	  || { echo 'Python 3.11 or newer is needed; name one with `make PYTHON=python3.12 …`'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,draw]'
+	touch $@
+
+# A folder, not an environment: the peers run on the environment's own torch.
+$(PEERS)/.ready: benchmarks/peers.txt | $(READY)
+	rm -rf $(PEERS)
+	$(BIN)/pip install --quiet --no-deps --target $(PEERS) -r benchmarks/peers.txt
 	touch $@

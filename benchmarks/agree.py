@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import platform
 import random
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -35,6 +34,7 @@ from compiler.agreement import TOLERANCE, by_aot, by_graphs, by_inductor, by_rec
 from compiler.comparisons import TEXTS, Compared, at_once, checked_text, in_pieces, of_text, padded  # noqa: E402
 from compiler.excuses import excuse  # noqa: E402
 from laws.programs import Program, seeded, valid  # noqa: E402
+from reporting import commit, cpu, table  # noqa: E402
 
 KINDS = {"output": "outputs", "losses": "losses", "weights": "states", "gradient": "gradients"}
 WORST = 8
@@ -171,25 +171,7 @@ def summary(rows: Iterable[Mapping[str, Any]], library: list[dict[str, Any]]) ->
     }
 
 
-def cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
-def commit() -> str:
-    said = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True)
-    return said.stdout.strip()
-
-
 # What is shown
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
-    names = list(head)
-    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    return "\n".join(lines + [f"| {' | '.join(map(str, row))} |" for row in rows])
 
 
 def errors(largest: Mapping[str, float]) -> list[str]:

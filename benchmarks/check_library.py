@@ -28,9 +28,9 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "tests"))
 
 import torch  # noqa: E402
-from agree import commit, table  # noqa: E402
 from library.examined import examined, hyper_of, wrong  # noqa: E402
 from nldsl.compiler.training.data import text_of  # noqa: E402
+from reporting import commit, table  # noqa: E402
 from stdlib.comparing import TOLERANCE, Row, differences, wiring  # noqa: E402
 from stdlib.losses_deep import learning_from_loss  # noqa: E402
 

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import torch
+from reporting import RESULTS, machine
 
 import nldsl
 
-RESULTS = Path(__file__).resolve().parent / "results"
 SHAPE = {"dim": 256, "heads": 4, "depth": 1}
 BATCH, LENGTH = 2, 512
 
@@ -62,25 +58,6 @@ def measured(rounds: int, compiled: bool) -> dict[str, list[float]]:
         for name, module in modules.items():
             found[name].append(BATCH * LENGTH / step(module, optimizers[name], ids))
     return found
-
-
-def machine() -> dict[str, Any]:
-    models = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 1),
-        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "default"),
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "date": datetime.now(UTC).isoformat(timespec="minutes"),
-    }
-
-
-def _cpuinfo() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text().splitlines() if path.is_file() else []
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from nldsl.compiler import recompute
 from nldsl.compiler.chunks import Cut, Cuts, joined
+from nldsl.compiler.dependences import origins
 from nldsl.compiler.distribute import Loop
 from nldsl.compiler.nested import flattened
 from nldsl.compiler.piece import Frame, Piece
@@ -123,8 +124,9 @@ def powers(begin: int, end: int, length: int) -> Iterator[tuple[int, int]]:
 def _open(piece: Piece, loop: Loop) -> None:
     """Memories that a run has not met yet open before the loop where they can, so that its first chunk is like all."""
     for record, _ in loop.nodes:
-        if isinstance(record, Memory) and record.id not in piece.frame and not record.starts and not record.reset_when:
-            piece.open(record)
+        if isinstance(record, Memory) and record.id not in piece.frame and not record.reset_when:
+            if not set(origins(record, piece.machine.shape)) & piece.machine.shape.running:
+                piece.open(record)
 
 
 def part_of(piece: Piece, frame: Frame, cuts: Cuts, index: int, begin: int, end: int) -> Piece:

@@ -33,7 +33,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 @dataclass
 class Step:
     """A body that was met: how often, what is called, its graph once it is traced, what of it is done before the loop,
-    the form of its results. own: whether there are numbers in it that one stage drew."""
+    the form of its results."""
 
     met: int = 0
     call: Callable[..., Any] | None = None
@@ -41,7 +41,6 @@ class Step:
     hoisted: Hoisted | None = None
     form: Any = None
     title: str = ""
-    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +68,7 @@ class Steps:
     def __init__(self, patience: int = 8) -> None:
         self.patience, self.everything = patience, False
         self.bodies: dict[Any, Step] = {}
+        self.own: set[Any] = set()  # bodies with numbers in them that one stage drew: each stage has its own
         self.compiler: Callable[[Callable[..., Any], bool | None], Callable[..., Any]] | None = None
         self.stretched = False  # nothing may be traced now, as it will be run again
         self._needs: dict[int, Needs] = {}
@@ -94,7 +94,7 @@ class Steps:
         if body.call is None and self.stretched:
             raise Untraced
         if body.call is None:
-            body = self._traced(body, key, asked)
+            self._trace(body, key, asked)
         assert body.call is not None
         if body.hoisted is None:
             results = body.call(*asked.tensors)
@@ -126,16 +126,15 @@ class Steps:
     def _body(self, key: Any, asked: Asked) -> Step:
         """The body for stages of this kind; one with numbers of its own is for one stage alone."""
         whole = (asked.needs.kind, asked.form, *key, *mode(asked.piece))
-        body = self.bodies.setdefault(whole, Step())
-        return self.bodies.setdefault((id(asked.todo), whole), Step(body.met)) if body.own else body
+        return self.bodies.setdefault((id(asked.todo), whole) if whole in self.own else whole, Step())
 
-    def _traced(self, body: Step, key: Any, asked: Asked) -> Step:
+    def _trace(self, body: Step, key: Any, asked: Asked) -> None:
         flat = self._function(body, asked)
         graph = make_fx(flat)(*(x.detach() for x in asked.tensors))
-        if any(node.op == "get_attr" for node in graph.graph.nodes) and not body.own:
-            body.own = True
-            form, body = body.form, self._body(key, asked)
-            body.form = form
+        whole = (asked.needs.kind, asked.form, *key, *mode(asked.piece))
+        if any(node.op == "get_attr" for node in graph.graph.nodes) and whole not in self.own:
+            self.own.add(whole)
+            self.bodies[id(asked.todo), whole] = self.bodies.pop(whole)
         tidied(graph.graph)
         joined(graph.graph)
         graph.recompile()
@@ -143,7 +142,6 @@ class Steps:
         body.call = graph if self.compiler is None else self.compiler(graph, False)
         if self.compiler is None and isinstance(asked.piece.values, Cut):
             body.hoisted = hoisted(graph, early.stateless(asked.form))
-        return body
 
     def _asked(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> Asked:
         needs = self._needs.get(id(todo))
