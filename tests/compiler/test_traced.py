@@ -103,13 +103,13 @@ def test_a_longer_text_needs_no_further_bodies() -> None:
 
 
 def test_a_body_is_traced_once_it_was_met_often() -> None:
-    module = program("GatedDeltaNet")
-    x = given(module, 12)
+    module = program("SelfModifyingTitans")
+    x = given(module, 4 * 12)
     with torch.no_grad():
-        module(x[:, :4])
+        module(x[:, : 4 * 3])
         assert all(body.graph is None for body in bodies(module))
         module(x)
-    assert [body.graph is not None for body in bodies(module)] == [False, True], "the first tick is met once per call"
+    assert [body.graph is not None for body in bodies(module)] == [False, True], "the first chunk is met once per call"
 
 
 def test_traced_bodies_serve_any_rows() -> None:
