@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def compiled(graph: LevelGraph, **options: Any) -> CompiledModule:
-    """A checked level graph -> a module. options: seed, dtype, only."""
+    """A checked level graph -> a module. options: seed, dtype, device, only."""
     from nldsl.compiler.module import CompiledModule
 
     return CompiledModule(graph, **options)

@@ -43,17 +43,26 @@ class CompiledModule(Scope):
     there, and its outputs are 0. Raises ValueError for inputs or states that do not fit.
     """
 
-    def __init__(self, graph: LevelGraph, *, seed: int = 0, dtype: torch.dtype = torch.float32, only: str = "") -> None:
+    def __init__(
+        self,
+        graph: LevelGraph,
+        *,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
+        only: str = "",
+        device: torch.device | str = "cpu",
+    ) -> None:
         super().__init__()
+        place = torch.device(device)
         self.graph = graph
         self.plan = planned(graph, only)
         self.runner = Runner(graph, self.plan.stages, dtype, seed)
         self.program = states.fingerprint(meaning(graph))
         self.vocabularies = vocabularies(graph)
-        for name, value in draw_all(learned_parameters(graph).values(), seed, dtype).items():
+        for name, value in draw_all(learned_parameters(graph).values(), seed, dtype, place).items():
             self.place(name.split("."), nn.Parameter(value.detach()))
         self.register_buffer(
-            "_place", torch.empty(0, dtype=dtype), persistent=False
+            "_place", torch.empty(0, dtype=dtype, device=place), persistent=False
         )  # moves where there is no parameter
 
     # Running

@@ -158,7 +158,7 @@ def write(
     """A parameter's new value, in place. given: `g`, perhaps `total_norm`. state: what its rules keep is renewed."""
     w = p.detach()[(None,) * serve.lead]
     given = given | {"g": given["g"][(None,) * serve.lead], "w": w}
-    lent = {x.untyped_storage().data_ptr() for x in given.values()}
+    lent = {x.untyped_storage()._cdata for x in given.values()}
 
     def run(rule: Rule, name: str) -> Tensor:
         result, kept = run_rule(piece, traced, rule, serve.place, given, state.get(name, {}))
@@ -206,7 +206,7 @@ def is_plain(body: Body) -> bool:
 
 def owned(x: Tensor, lent: set[int]) -> Tensor:
     """x in memory of its own: a state or a result may be just the gradient or the weight, which will change."""
-    return x.clone() if x.untyped_storage().data_ptr() in lent else x
+    return x.clone() if x.untyped_storage()._cdata in lent else x
 
 
 def flat(kept: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Tensor]]:

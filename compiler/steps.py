@@ -137,8 +137,12 @@ class Steps:
             tidied(body.graph.graph)
             joined(body.graph.graph)
             body.graph.recompile()
-            body.call = body.graph if self.compiler is None else self.compiler(body.graph, False)
+            body.call = self.called(body.graph)
         self._finish(piece, body, needs, body.call(*tensors))
+
+    def called(self, graph: fx.GraphModule) -> Callable[..., Any]:
+        """What is called in place of a body from now on."""
+        return graph if self.compiler is None else self.compiler(graph, False)
 
     def together(self, piece: Piece, stage: Together) -> None:
         """Run records over all ticks, compiled for any number of them."""

@@ -1,0 +1,155 @@
+"""The two runs that are counted: a training step, and reading on by one token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from nldsl.compiler.cost.counting import Counting, OwnedSteps
+from nldsl.compiler.cost.fused import FusedAttention
+from nldsl.compiler.cost.shapes import META, Shapes, storage_of, tensors_in
+from nldsl.compiler.cost.work import Work, touched
+from nldsl.compiler.module import CompiledModule
+from nldsl.compiler.runner import detached
+from torch import Tensor
+
+from nldsl.graph import LevelGraph, Port
+
+State = dict[str, Any]
+
+
+@dataclass
+class Measured:
+    """works: by record, "" for what belongs to none, of a whole run. peak: the most bytes that were alive at once.
+    state: bytes that are kept for all sequences together, by record."""
+
+    works: dict[str, Work] = field(default_factory=dict)
+    peak: float = 0
+    state: dict[str, float] = field(default_factory=dict)
+
+
+class Subject:
+    """A program on the meta device, to be run for `batch` sequences."""
+
+    def __init__(self, graph: LevelGraph, batch: int, dtype: torch.dtype) -> None:
+        self.graph, self.batch, self.dtype = graph, batch, dtype
+        self.module = CompiledModule(graph, dtype=dtype, device=META)
+        self.runner = self.module.runner
+        self.runner.moved(torch.device(META), dtype)
+        self.runner.steps = self.steps = OwnedSteps()
+        self.parameters = dict(self.module.named_parameters())
+        self.shapes = Shapes()
+
+    def streams(self, ticks: int) -> dict[str, Tensor]:
+        return {p.id: self._stream(p, ticks) for p in self.graph.tick.inputs}
+
+    def _stream(self, port: Port, ticks: int) -> Tensor:
+        dtype = torch.int64 if port.dtype == "int" else self.dtype
+        return torch.empty(self.batch, ticks, port.heads or 1, *map(int, port.shape), dtype=dtype, device=META)
+
+    def counting(self, *held: Any) -> Counting:
+        mode = Counting(self.shapes, [*self.parameters.values(), *tensors_in(held)])
+        self.steps.at = self.runner.watch = mode.at
+        return mode
+
+    # Training
+
+    def training(self, ticks: int) -> Measured:
+        """One step: forward, backward, and the optimizers of the step clock with what they keep from the step before."""
+        optimizers = self.module.optimizers()
+        self._gathered(optimizers)
+        given = self.streams(ticks)
+        kept = [x for o in optimizers for state in o.state.values() for x in leaves(state)]
+        counting = self.counting(list(given.values()), kept)
+        with counting, FusedAttention():
+            self._backward(given)
+            for optimizer in optimizers:
+                for group in optimizer.param_groups:
+                    counting.at(group["learn"])
+                optimizer.step()
+        for p in self.parameters.values():
+            p.grad = None
+        return Measured(counting.works, counting.peak)
+
+    def _gathered(self, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Lets the optimizers make what they keep from step to step."""
+        with self.counting(), FusedAttention():
+            for p in self.parameters.values():
+                p.grad = torch.empty_like(p)
+            for optimizer in optimizers:
+                optimizer.step()
+            for p in self.parameters.values():
+                p.grad = None
+
+    def _backward(self, given: dict[str, Tensor]) -> None:
+        """As `CompiledModule.backward`; of a block, the gradients of its outputs."""
+        learns = [o for o in self.graph.objectives if o.every.unit == "step"]
+        for through in dict.fromkeys(o.through for o in learns if o.kind == "loss") or {0: None}:
+            ran = self.runner.run(given, {}, 0, self.parameters, through)
+            assert self.runner.watch is not None
+            self.runner.watch("")
+            asked = [ran.losses[:, ran.known :].mean()] if self.graph.loss else ran.outs
+            asked = [x for x in asked if x.requires_grad]
+            wanted = [self.parameters[n] for n in self._wanted(through)]
+            if asked and wanted:
+                torch.autograd.backward(asked, [torch.ones_like(x) for x in asked], inputs=wanted)
+            for sums in ran.local.values():
+                for name, g in sums.items():
+                    self._add(self.parameters[name], g.detach())
+            if not self.graph.loss:
+                return
+
+    def _wanted(self, through: int) -> Iterator[str]:
+        """The parameters that learn from the loss, cut at every `through` ticks; all of a block."""
+        if not self.graph.loss:
+            yield from self.parameters
+            return
+        for learn in self.graph.objectives:
+            if learn.every.unit == "step" and learn.kind == "loss" and learn.through == through and learn.optimizer:
+                yield from (f"{memory}.{leaf}" for memory, leaf, _ in learn.optimizer.bodies)
+
+    @staticmethod
+    def _add(p: Tensor, g: Tensor) -> None:
+        mean = (g / max(1, g.shape[0])).reshape(p.shape)
+        p.grad = mean if p.grad is None else p.grad + mean
+
+    # Reading on
+
+    def read(self, ticks: int, state: State, number: int) -> State:
+        """The state after so many ticks more, of which `number` is the first. Nothing is counted."""
+        if not ticks:
+            return state
+        with torch.no_grad(), self.counting(), FusedAttention():
+            ran = self.runner.run(self.streams(ticks), state, number, self.parameters)
+        return detached(ran.state)  # type: ignore[no-any-return]
+
+    def decoding(self, state: State, number: int) -> tuple[Measured, State]:
+        """Reading one token of each sequence."""
+        given = self.streams(1)
+        counting = self.counting(list(given.values()), list(leaves(state)))
+        with torch.no_grad(), counting, FusedAttention():
+            ran = self.runner.run(given, state, number, self.parameters)
+        return Measured(counting.works, counting.peak, self.kept(ran.state)), detached(ran.state)
+
+    def kept(self, state: State) -> dict[str, float]:
+        """The bytes of a state by record, what it shares with the parameters left out."""
+        known = {storage_of(p) for p in self.parameters.values()}
+        found: dict[str, float] = {}
+        parts = [*state["frame"].items(), *(("", part) for name, part in state.items() if name != "frame")]
+        for record, value in parts:
+            for x in leaves(value):
+                if storage_of(x) not in known:
+                    known.add(storage_of(x))
+                    found[record] = found.get(record, 0) + touched(x)
+        return found
+
+
+def leaves(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested dictionaries and lists."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from leaves(inner)
