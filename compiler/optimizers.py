@@ -89,6 +89,8 @@ class StepLearner(torch.optim.Optimizer):
         piece = self.runner.piece({}, {}, {}, 1, 1, 0)
         given = {"total_norm": total_norm(means)} if group["learn"] in self.normed else {}
         for (p, serve), mean in zip(learning, means, strict=True):
+            if self.runner.watch is not None:
+                self.runner.watch(serve.place.memory)
             write(piece, self.traced, serve, p, given | {"g": mean}, group["lr"], self.state[p])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from nldsl.compiler.cost.shapes import META, Shapes, storage_of, tensors_in
+from nldsl.compiler.cost.shapes import META, Shapes, tensors_in
 from nldsl.compiler.cost.work import Work, work_of
 from nldsl.compiler.steps import Steps
 from torch import Tensor, fx
@@ -19,22 +19,34 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class Counting(TorchDispatchMode):
-    """works: by record, "" for what belongs to none. peak: the most bytes that were alive at once, beginning with
-    those of `held`.
+    """works: by record, "" for what belongs to none.
 
     A gradient belongs to the record whose value it is of: torch numbers the steps of a backward pass in the order of
     the forward one, and `at` notes which record each number begins.
     """
 
-    def __init__(self, shapes: Shapes, held: Iterable[Tensor] = ()) -> None:
+    def __init__(self, shapes: Shapes) -> None:
         super().__init__()
         self.shapes, self.record = shapes, ""
         self.works: dict[str, Work] = {}
-        self.alive = self.peak = 0
+        self._events: list[tuple[str, int]] = []  # bytes that came and went
         self._storages: dict[int, weakref.ref[Any]] = {}
         self._numbers, self._records = [0], [""]
-        for x in held:
-            self._keep(x)
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled under it: spares a wrapper around each operator
+
+    def __enter__(self) -> Any:
+        self._preserving = traceback.preserve_node_meta()  # traced nodes say to which record they belong
+        self._preserving.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self._preserving.__exit__(*error)
+
+    # Whose it is
 
     def at(self, record: str) -> None:
         """What comes next belongs to this record."""
@@ -47,14 +59,19 @@ class Counting(TorchDispatchMode):
         else:
             self._records[-1] = record
 
-    def __enter__(self) -> Any:
-        self._preserving = traceback.preserve_node_meta()
-        self._preserving.__enter__()
-        return super().__enter__()
+    def _owner(self) -> str:
+        node = torch._C._current_autograd_node()
+        if node is None:
+            return self.record
+        number = node._sequence_nr()
+        if number > torch.autograd._get_sequence_nr():  # type: ignore[attr-defined]
+            return self.record  # a gradient that was just computed is put where it belongs
+        record = self._records[bisect_right(self._numbers, number) - 1]
+        if record != self.record:
+            self.at(record)
+        return record
 
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._preserving.__exit__(*error)
+    # Operators
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -65,44 +82,46 @@ class Counting(TorchDispatchMode):
         out, known = self.shapes.run(func, args, kwargs)
         if known.work is None:
             known.work = work_of(func, known.kind, args, kwargs, out)
+        record = self._owner()
         if known.work.bytes:
-            record = self._owner()
             if record not in self.works:
                 self.works[record] = Work()
             self.works[record].add(known.work)
         if known.kind == "fresh":
             for x in tensors_in((out,)):
-                self._keep(x)
+                self.keep(x, record)
         return out
 
-    def _owner(self) -> str:
-        node = torch._C._current_autograd_node()
-        if node is None:
-            return self.record
-        number = node._sequence_nr()
-        if number > self._numbers[-1] and number > torch.autograd._get_sequence_nr():  # type: ignore[attr-defined]
-            return ""  # a gradient is put where it belongs
-        record = self._records[bisect_right(self._numbers, number) - 1]
-        if record != self._records[-1]:
-            self.at(record)
-        return record
+    # Memory
 
-    def _keep(self, x: Tensor) -> None:
+    def keep(self, x: Tensor, record: str) -> None:
+        """Note that a tensor's storage is alive, for as long as it is."""
         storage = x.untyped_storage()
         key = storage._cdata
         if x.device.type != META or key in self._storages:
             return
         size = storage.nbytes()
-        self.alive += size
-        self.peak = max(self.peak, self.alive)
-        self._storages[key] = weakref.ref(storage, self._freed(key, size))
+        self._events.append((record, size))
+        self._storages[key] = weakref.ref(storage, self._freed(key, record, size))
 
-    def _freed(self, key: int, size: int) -> Callable[[Any], None]:
+    def _freed(self, key: int, record: str, size: int) -> Callable[[Any], None]:
         def freed(_: Any) -> None:
-            self.alive -= size
+            self._events.append((record, -size))
             self._storages.pop(key, None)
 
         return freed
+
+    def peak(self) -> dict[str, float]:
+        """What was alive, by record, when most bytes were."""
+        now = most = place = 0
+        for i, (_, size) in enumerate(self._events, 1):
+            now += size
+            if now > most:
+                most, place = now, i
+        found: dict[str, float] = {}
+        for record, size in self._events[:place]:
+            found[record] = found.get(record, 0) + size
+        return {record: size for record, size in found.items() if size}
 
 
 class OwnedSteps(Steps):
@@ -125,13 +144,3 @@ class OwnedSteps(Steps):
                 now = record
         graph.recompile()
         return graph
-
-
-def bytes_of(values: Iterable[Tensor], known: set[int]) -> int:
-    """The bytes of the storages of these tensors that are not known yet; they are then."""
-    total = 0
-    for x in values:
-        if storage_of(x) not in known:
-            known.add(storage_of(x))
-            total += x.untyped_storage().nbytes()
-    return total

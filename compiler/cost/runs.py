@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from nldsl.compiler.cost.counting import Counting, OwnedSteps
 from nldsl.compiler.cost.fused import FusedAttention
-from nldsl.compiler.cost.shapes import META, Shapes, storage_of, tensors_in
-from nldsl.compiler.cost.work import Work, touched
+from nldsl.compiler.cost.measured import Measured
+from nldsl.compiler.cost.shapes import META, Shapes, storage_of
+from nldsl.compiler.cost.work import touched
 from nldsl.compiler.module import CompiledModule
 from nldsl.compiler.runner import detached
 from torch import Tensor
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nldsl.graph import LevelGraph, Port
 
 State = dict[str, Any]
-
-
-@dataclass
-class Measured:
-    """works: by record, "" for what belongs to none, of a whole run. peak: the most bytes that were alive at once.
-    state: bytes that are kept for all sequences together, by record."""
-
-    works: dict[str, Work] = field(default_factory=dict)
-    peak: float = 0
-    state: dict[str, float] = field(default_factory=dict)
 
 
 class Subject:
@@ -41,6 +34,7 @@ class Subject:
         self.runner.steps = self.steps = OwnedSteps()
         self.parameters = dict(self.module.named_parameters())
         self.shapes = Shapes()
+        self.fakes = FakeTensorMode(allow_fallback_kernels=True)
 
     def streams(self, ticks: int) -> dict[str, Tensor]:
         return {p.id: self._stream(p, ticks) for p in self.graph.tick.inputs}
@@ -49,10 +43,23 @@ class Subject:
         dtype = torch.int64 if port.dtype == "int" else self.dtype
         return torch.empty(self.batch, ticks, port.heads or 1, *map(int, port.shape), dtype=dtype, device=META)
 
-    def counting(self, *held: Any) -> Counting:
-        mode = Counting(self.shapes, [*self.parameters.values(), *tensors_in(held)])
+    @contextmanager
+    def counting(self, held: Mapping[str, Any]) -> Iterator[Counting]:
+        """held: by record, what is alive besides the parameters. (One fake mode for all that is traced: by itself torch
+        makes one for each operator.)"""
+        mode = Counting(self.shapes)
+        for name, p in self.parameters.items():
+            mode.keep(p, name)
+        for record, value in held.items():
+            for x in leaves(value):
+                mode.keep(x, record)
         self.steps.at = self.runner.watch = mode.at
-        return mode
+        with ExitStack() as stack:
+            stack.enter_context(tracing(TracingContext(self.fakes)))
+            stack.enter_context(mode)
+            if any(m.form == "attention" for m in self.graph.memories.values()):
+                stack.enter_context(FusedAttention())
+            yield mode
 
     # Training
 
@@ -60,22 +67,21 @@ class Subject:
         """One step: forward, backward, and the optimizers of the step clock with what they keep from the step before."""
         optimizers = self.module.optimizers()
         self._gathered(optimizers)
+        names = {id(p): name for name, p in self.parameters.items()}
         given = self.streams(ticks)
-        kept = [x for o in optimizers for state in o.state.values() for x in leaves(state)]
-        counting = self.counting(list(given.values()), kept)
-        with counting, FusedAttention():
+        held = {names[id(p)]: state for o in optimizers for p, state in o.state.items()} | {"": given}
+        with self.counting(held) as mode:
             self._backward(given)
+            mode.at("")
             for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    counting.at(group["learn"])
                 optimizer.step()
         for p in self.parameters.values():
             p.grad = None
-        return Measured(counting.works, counting.peak)
+        return Measured(mode.works, mode.peak())
 
     def _gathered(self, optimizers: list[torch.optim.Optimizer]) -> None:
         """Lets the optimizers make what they keep from step to step."""
-        with self.counting(), FusedAttention():
+        with self.counting({}):
             for p in self.parameters.values():
                 p.grad = torch.empty_like(p)
             for optimizer in optimizers:
@@ -88,11 +94,10 @@ class Subject:
         learns = [o for o in self.graph.objectives if o.every.unit == "step"]
         for through in dict.fromkeys(o.through for o in learns if o.kind == "loss") or {0: None}:
             ran = self.runner.run(given, {}, 0, self.parameters, through)
-            assert self.runner.watch is not None
-            self.runner.watch("")
+            self.steps.at("")
             asked = [ran.losses[:, ran.known :].mean()] if self.graph.loss else ran.outs
             asked = [x for x in asked if x.requires_grad]
-            wanted = [self.parameters[n] for n in self._wanted(through)]
+            wanted = [p for name, p in self.parameters.items() if self._learns(name, through)]
             if asked and wanted:
                 torch.autograd.backward(asked, [torch.ones_like(x) for x in asked], inputs=wanted)
             for sums in ran.local.values():
@@ -101,18 +106,16 @@ class Subject:
             if not self.graph.loss:
                 return
 
-    def _wanted(self, through: int) -> Iterator[str]:
-        """The parameters that learn from the loss, cut at every `through` ticks; all of a block."""
+    def _learns(self, name: str, through: int) -> bool:
+        """Whether a parameter learns from the loss, cut at every `through` ticks; in a block all do."""
         if not self.graph.loss:
-            yield from self.parameters
-            return
-        for learn in self.graph.objectives:
-            if learn.every.unit == "step" and learn.kind == "loss" and learn.through == through and learn.optimizer:
-                yield from (f"{memory}.{leaf}" for memory, leaf, _ in learn.optimizer.bodies)
+            return True
+        learns = (o for o in self.graph.objectives if o.every.unit == "step" and o.kind == "loss" and o.optimizer)
+        return any(f"{m}.{leaf}" == name for o in learns if o.through == through for m, leaf, _ in o.optimizer.bodies)
 
     @staticmethod
     def _add(p: Tensor, g: Tensor) -> None:
-        mean = (g / max(1, g.shape[0])).reshape(p.shape)
+        mean = (g / 1.0).reshape(p.shape)
         p.grad = mean if p.grad is None else p.grad + mean
 
     # Reading on
@@ -121,17 +124,16 @@ class Subject:
         """The state after so many ticks more, of which `number` is the first. Nothing is counted."""
         if not ticks:
             return state
-        with torch.no_grad(), self.counting(), FusedAttention():
+        with torch.no_grad(), self.counting({}):
             ran = self.runner.run(self.streams(ticks), state, number, self.parameters)
         return detached(ran.state)  # type: ignore[no-any-return]
 
     def decoding(self, state: State, number: int) -> tuple[Measured, State]:
-        """Reading one token of each sequence."""
+        """Reading one token of each sequence, `number`."""
         given = self.streams(1)
-        counting = self.counting(list(given.values()), list(leaves(state)))
-        with torch.no_grad(), counting, FusedAttention():
+        with torch.no_grad(), self.counting({"": [given, state]}) as mode:
             ran = self.runner.run(given, state, number, self.parameters)
-        return Measured(counting.works, counting.peak, self.kept(ran.state)), detached(ran.state)
+        return Measured(mode.works, mode.peak(), self.kept(ran.state)), detached(ran.state)
 
     def kept(self, state: State) -> dict[str, float]:
         """The bytes of a state by record, what it shares with the parameters left out."""

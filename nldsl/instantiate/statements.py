@@ -230,6 +230,7 @@ def _repeat(statement: tree.Repeat, scope: Scope) -> list[Value] | None:
     count = ev.size_of(statement.count, scope, "the number of repeats", least=0)
     if isinstance(count, Poison):
         return None
+    count = min(count, scope.context.rounds or count)
     name = (statement.name or "layers") + scope.suffix
     scope.context.budget.room(count, statement.count.span)
     results = None
