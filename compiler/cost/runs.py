@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -11,7 +11,6 @@ from nldsl.compiler.cost.counting import Counting, OwnedSteps
 from nldsl.compiler.cost.fused import FusedAttention
 from nldsl.compiler.cost.measured import Measured
 from nldsl.compiler.cost.shapes import META, Shapes, storage_of
-from nldsl.compiler.cost.work import touched
 from nldsl.compiler.module import CompiledModule
 from nldsl.compiler.runner import detached
 from torch import Tensor
@@ -44,13 +43,13 @@ class Subject:
         return torch.empty(self.batch, ticks, port.heads or 1, *map(int, port.shape), dtype=dtype, device=META)
 
     @contextmanager
-    def counting(self, held: Mapping[str, Any]) -> Iterator[Counting]:
+    def counting(self, held: Iterable[tuple[str, Any]]) -> Iterator[Counting]:
         """held: by record, what is alive besides the parameters. (One fake mode for all that is traced: by itself torch
         makes one for each operator.)"""
         mode = Counting(self.shapes)
         for name, p in self.parameters.items():
             mode.keep(p, name)
-        for record, value in held.items():
+        for record, value in held:
             for x in leaves(value):
                 mode.keep(x, record)
         self.steps.at = self.runner.watch = mode.at
@@ -69,7 +68,7 @@ class Subject:
         self._gathered(optimizers)
         names = {id(p): name for name, p in self.parameters.items()}
         given = self.streams(ticks)
-        held = {names[id(p)]: state for o in optimizers for p, state in o.state.items()} | {"": given}
+        held = [*((names[id(p)], kept) for o in optimizers for p, kept in o.state.items()), ("", given)]
         with self.counting(held) as mode:
             self._backward(given)
             mode.at("")
@@ -81,7 +80,7 @@ class Subject:
 
     def _gathered(self, optimizers: list[torch.optim.Optimizer]) -> None:
         """Lets the optimizers make what they keep from step to step."""
-        with self.counting({}):
+        with self.counting(()):
             for p in self.parameters.values():
                 p.grad = torch.empty_like(p)
             for optimizer in optimizers:
@@ -124,14 +123,14 @@ class Subject:
         """The state after so many ticks more, of which `number` is the first. Nothing is counted."""
         if not ticks:
             return state
-        with torch.no_grad(), self.counting({}):
+        with torch.no_grad(), self.counting(()):
             ran = self.runner.run(self.streams(ticks), state, number, self.parameters)
         return detached(ran.state)  # type: ignore[no-any-return]
 
     def decoding(self, state: State, number: int) -> tuple[Measured, State]:
         """Reading one token of each sequence, `number`."""
         given = self.streams(1)
-        with torch.no_grad(), self.counting({"": [given, state]}) as mode:
+        with torch.no_grad(), self.counting([("", given), *entries(state)]) as mode:
             ran = self.runner.run(given, state, number, self.parameters)
         return Measured(mode.works, mode.peak(), self.kept(ran.state)), detached(ran.state)
 
@@ -139,13 +138,22 @@ class Subject:
         """The bytes of a state by record, what it shares with the parameters left out."""
         known = {storage_of(p) for p in self.parameters.values()}
         found: dict[str, float] = {}
-        parts = [*state["frame"].items(), *(("", part) for name, part in state.items() if name != "frame")]
-        for record, value in parts:
+        for record, value in entries(state):
             for x in leaves(value):
                 if storage_of(x) not in known:
                     known.add(storage_of(x))
-                    found[record] = found.get(record, 0) + touched(x)
+                    found[record] = found.get(record, 0) + x.untyped_storage().nbytes()
         return found
+
+
+def entries(state: State) -> Iterator[tuple[str, Any]]:
+    """What a state keeps, by record: its frame, those with which open segments began, what else these note."""
+    yield from state["frame"].items()
+    for segment in state.get("segments", ()):
+        yield from segment["frame"].items()
+        yield from segment["notes"].items()
+        yield from (("", value) for name, value in segment.items() if name not in ("frame", "notes"))
+    yield "", state.get("waiting", {})
 
 
 def leaves(value: Any) -> Iterator[Tensor]:
