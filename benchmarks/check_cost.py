@@ -29,8 +29,8 @@ from compiler.running import Real  # noqa: E402
 from nldsl.compiler.cost.costs import cost  # noqa: E402
 
 import nldsl  # noqa: E402
-from nldsl.listing import listed  # noqa: E402
 from nldsl.graph import LevelGraph  # noqa: E402
+from nldsl.listing import listed  # noqa: E402
 
 FLOPS, PEAK = 0.1, 0.25  # how far off a count may be; a state not at all
 
@@ -47,9 +47,7 @@ class Found:
 
     @property
     def fine(self) -> bool:
-        return (
-            apart(*self.flops) <= FLOPS and self.state[0] == self.state[1] and apart(*self.peak) <= PEAK
-        )
+        return apart(*self.flops) <= FLOPS and self.state[0] == self.state[1] and apart(*self.peak) <= PEAK
 
 
 def apart(counted: float, measured: float) -> float:

@@ -11,7 +11,6 @@ from torch import Tensor
 from nldsl.graph import Leaf
 from nldsl.parameters import Parameter
 
-
 META = torch.device("meta")
 
 

@@ -45,6 +45,7 @@ HELP = """A small language for nested learners: memories that say how they learn
   nldsl run hope.nl --set dim=32       let it read a text
   nldsl train hope.nl --out run        train it; then nldsl eval run, nldsl generate run
   nldsl equiv a.nl:Omega b.nl:Delta    are they the same function?
+  nldsl cost hope.nl                   what it takes to train and to run
   nldsl list                           the standard library
   nldsl explain NL401                  what a code means
 

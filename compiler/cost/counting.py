@@ -18,7 +18,7 @@ from torch.fx._symbolic_trace import is_fx_symbolic_tracing
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class Counting(TorchDispatchMode):
+class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """works: by record, "" for what belongs to none.
 
     A gradient belongs to the record whose value it is of: torch numbers the steps of a backward pass in the order of
@@ -26,7 +26,7 @@ class Counting(TorchDispatchMode):
     """
 
     def __init__(self, shapes: Shapes) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.shapes, self.record = shapes, ""
         self.works: dict[str, Work] = {}
         self._events: list[tuple[str, int]] = []  # bytes that came and went
@@ -40,10 +40,10 @@ class Counting(TorchDispatchMode):
     def __enter__(self) -> Any:
         self._preserving = traceback.preserve_node_meta()  # traced nodes say to which record they belong
         self._preserving.__enter__()
-        return super().__enter__()
+        return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
         self._preserving.__exit__(*error)
 
     # Whose it is

@@ -49,4 +49,3 @@ class Measured:
         for own, more in ((self.alive, other.alive), (self.state, other.state)):
             for record, size in more.items():
                 own[record] = own.get(record, 0) + times * size
-

@@ -31,7 +31,7 @@ class Owners:
         last = ""
         for record in graph.tick.records:
             if isinstance(record, Stream):
-                own = record.memory or next((weights[a] for a in record.args if a in weights), "")
+                own = record.memory or next((weights[a] for a in map(str, record.args) if a in weights), "")
                 if record.op == "weight" or (own and all(a in weights for a in record.args if isinstance(a, str))):
                     weights[record.id] = own
                 last = own or last

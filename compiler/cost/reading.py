@@ -10,10 +10,12 @@ from nldsl.compiler.cost.measured import Measured
 from nldsl.compiler.cost.runs import Subject
 from nldsl.compiler.distribute import Loop, Stage
 from nldsl.compiler.runner import Runner
+from nldsl.compiler.segments import loss_learns
 
 from nldsl.graph import LevelGraph, Memory, Objective, Stream
 
 MOST = 1 << 16  # ticks that are looked at for their kinds
+FEW = 6  # chunks
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,51 @@ def reading(subject: Subject, length: int) -> Measured:
     """
     state = subject.read(length - 1, {}, 0)
     last, state = subject.decoding(state, length - 1)
-    total, place = Measured(), 0
+    total, most, place = Measured(), last, 0
+    short = chunk_of_segment(subject)
     for kind in kinds(subject, length):
-        state = subject.read(kind.ahead - place, state, kind.tick - kind.ahead + place)
-        place = kind.ahead
-        found, _ = subject.decoding(state, kind.tick)
-        total.add(found, kind.share)
-    return Measured(total.works, total.alive, last.state)
+        if short and closes(subject, kind.tick):
+            found = closing(subject, short)
+        else:
+            state = subject.read(kind.ahead - place, state, kind.tick - kind.ahead + place)
+            place = kind.ahead
+            found, _ = subject.decoding(state, kind.tick)
+        total.add(Measured(found.works), kind.share)
+        most = max(most, found, key=lambda found: found.peak)
+    return Measured(total.works, most.alive, last.state)
+
+
+# The end of a loss segment, at which all of it is run again
+
+
+def closes(subject: Subject, tick: int) -> bool:
+    segment = subject.runner.segment
+    return bool(segment) and (tick if subject.runner.ahead else tick + 1) % segment == 0
+
+
+def chunk_of_segment(subject: Subject) -> int:
+    """The length of the chunks that a segment is made of, where its end costs the same for each of them; 0 where it
+    doesn't, or they are few: what attention costs grows, and a learn may look at more than one segment."""
+    attention = any(m.form == "attention" for m in subject.graph.memories.values())
+    chunk, segment = math.lcm(*lengths_of(subject.module.plan.stages)), subject.runner.segment
+    alone = not any(o.through for o in loss_learns(subject.graph))
+    return chunk if not attention and alone and segment % chunk == 0 and segment > FEW * chunk else 0
+
+
+def closing(subject: Subject, chunk: int) -> Measured:
+    """The tick at which a segment ends, from segments of three and of four chunks: in shorter ones not every chunk has
+    one before it and one behind it through which gradients come."""
+    whole = subject.runner.segment
+    found = []
+    for count in (3, 4):
+        subject.runner.segment = count * chunk
+        last = count * chunk - (not subject.runner.ahead)
+        found.append(subject.decoding(subject.read(last, {}, 0), last)[0])
+    subject.runner.segment = whole
+    total = Measured()
+    total.add(found[0], 4 - whole / chunk)
+    total.add(found[1], whole / chunk - 3)
+    return total
 
 
 def kinds(subject: Subject, length: int) -> list[Kind]:

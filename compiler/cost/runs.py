@@ -63,7 +63,7 @@ class Subject:
     # Training
 
     def training(self, ticks: int) -> Measured:
-        """One step: forward, backward, and the optimizers of the step clock with what they keep from the step before."""
+        """One step: forward, backward, and the optimizers of the step clock, which keep something from step to step."""
         optimizers = self.module.optimizers()
         self._gathered(optimizers)
         names = {id(p): name for name, p in self.parameters.items()}
@@ -109,8 +109,9 @@ class Subject:
         """Whether a parameter learns from the loss, cut at every `through` ticks; in a block all do."""
         if not self.graph.loss:
             return True
-        learns = (o for o in self.graph.objectives if o.every.unit == "step" and o.kind == "loss" and o.optimizer)
-        return any(f"{m}.{leaf}" == name for o in learns if o.through == through for m, leaf, _ in o.optimizer.bodies)
+        learns = [o for o in self.graph.objectives if o.every.unit == "step" and o.kind == "loss"]
+        rules = [o.optimizer for o in learns if o.through == through and o.optimizer]
+        return any(f"{memory}.{leaf}" == name for rule in rules for memory, leaf, _ in rule.bodies)
 
     @staticmethod
     def _add(p: Tensor, g: Tensor) -> None:
@@ -120,10 +121,11 @@ class Subject:
     # Reading on
 
     def read(self, ticks: int, state: State, number: int) -> State:
-        """The state after so many ticks more, of which `number` is the first. Nothing is counted."""
+        """The state after so many ticks more, of which `number` is the first. Nothing is counted, and gradients could
+        be taken, so that the bodies are those that are traced for training."""
         if not ticks:
             return state
-        with torch.no_grad(), self.counting(()):
+        with self.counting(()):
             ran = self.runner.run(self.streams(ticks), state, number, self.parameters)
         return detached(ran.state)  # type: ignore[no-any-return]
 

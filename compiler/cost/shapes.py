@@ -64,7 +64,7 @@ def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
 
 def storage_of(x: Tensor) -> int:
     """Equal for tensors that share memory."""
-    return x.untyped_storage()._cdata
+    return int(x.untyped_storage()._cdata)
 
 
 def _looked_at(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Known:

@@ -69,6 +69,7 @@ def command(
     """
     graph = load(program, hyper)
     import torch
+
     from nldsl.compiler.cost.costs import cost
     from nldsl.compiler.cost.devices import device_of
     from nldsl.compiler.cost.text import shown
