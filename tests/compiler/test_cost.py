@@ -72,8 +72,13 @@ def test_a_deep_program_costs_what_its_rounds_do() -> None:
     assert graph is not None
     short = cost(graph, lambda rounds: front_end("<text>", text=DEEP, rounds=rounds).graph, length=12)
     whole = cost(graph, length=12)
-    assert short.blocks == whole.blocks
-    assert short.levels == whole.levels
+    for ours, theirs in zip((*short.blocks, *short.levels), (*whole.blocks, *whole.levels), strict=True):
+        for name in ("name", "parameters", "state", "train_flops", "decode_flops"):
+            assert getattr(ours, name) == getattr(theirs, name)
+        # The first and the last round move a little less than those between.
+        assert (ours.train_bytes, ours.decode_bytes) == pytest.approx(
+            (theirs.train_bytes, theirs.decode_bytes), rel=0.03
+        )
     assert short.peak == pytest.approx(whole.peak, rel=0.05)
 
 
@@ -99,7 +104,7 @@ def test_every_kind_of_tick_has_its_share() -> None:
 def test_numbers_of_two_bytes_take_half_the_room() -> None:
     graph = nldsl.load("std.transformer:FeedForward", dim=8)
     full, half = (cost(graph, length=8, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
-    assert half.total.train_bytes == full.total.train_bytes / 2
+    assert half.total.train_bytes == pytest.approx(full.total.train_bytes / 2, rel=0.01)  # but for the ticks' numbers
     assert half.total.train_flops == full.total.train_flops
 
 
