@@ -10,7 +10,7 @@ SEEDS  := 0 2000
 JOBS   := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bless agree library docs clean
+.PHONY: help demo test lint types format bless agree library costs docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ agree: $(READY) ## compare thousands of random programs with the reference inter
 
 library: $(READY) ## compare, train and run every program of the library; what `nldsl list` shows of it
 	$(BIN)/python benchmarks/check_library.py
+
+costs: $(READY) ## compare what `nldsl cost` says of every program of the library with real runs
+	$(BIN)/python benchmarks/check_cost.py
 
 docs: $(READY) ## write the chapters on the library anew, from its files
 	$(BIN)/python docs/chapters.py
