@@ -167,7 +167,8 @@ def _visible(piece: Piece, stream: Stream, memory: Memory, kept: dict[str, Any])
         current = now // length if length else torch.zeros_like(now)
     since, source, order, epoch = (x.transpose(1, 2)[:, :, None] for x in (since, source, order, epoch))
     at, current = now.transpose(1, 2)[..., None], current.transpose(1, 2)[..., None]
-    later = torch.tensor(above, dtype=torch.int64, device=now.device)[source]  # a read above sees it a tick later
+    # A read above sees it a tick later. (Made on the CPU: inside a gradient the meta device can't make it itself.)
+    later = torch.tensor(above, dtype=torch.int64).to(now.device)[source]
     seen: Tensor = (since + later <= at) & (epoch == current)
     return _newest(seen, order, memory.window) if memory.window and count else seen
 

@@ -54,17 +54,19 @@ class CompiledModule(Scope):
         dtype: torch.dtype = torch.float32,
         only: str = "",
         memory_budget: int = 0,
+        device: torch.device | str = "cpu",
     ) -> None:
         super().__init__()
+        place = torch.device(device)
         self.graph = graph
         self.plan = planned(graph, only)
         self.runner = Runner(graph, self.plan.stages, dtype, seed, memory_budget)
         self.program = states.fingerprint(meaning(graph))
         self.vocabularies = vocabularies(graph)
-        for name, value in draw_all(learned_parameters(graph).values(), seed, dtype).items():
+        for name, value in draw_all(learned_parameters(graph).values(), seed, dtype, place).items():
             self.place(name.split("."), nn.Parameter(value.detach()))
         self.register_buffer(
-            "_place", torch.empty(0, dtype=dtype), persistent=False
+            "_place", torch.empty(0, dtype=dtype, device=place), persistent=False
         )  # moves where there is no parameter
 
     # Running

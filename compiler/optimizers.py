@@ -89,6 +89,8 @@ class StepLearner(torch.optim.Optimizer):
         piece = self.runner.piece({}, {}, {}, 1, 1, 0)
         given = {"total_norm": total_norm(means)} if group["learn"] in self.normed else {}
         for (p, serve), mean in zip(learning, means, strict=True):
+            if self.runner.watch is not None:
+                self.runner.watch(serve.place.memory)
             write(piece, self.traced, serve, p, given | {"g": mean}, group["lr"], self.state[p])
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -158,7 +160,7 @@ def write(
     """A parameter's new value, in place. given: `g`, perhaps `total_norm`. state: what its rules keep is renewed."""
     w = p.detach()[(None,) * serve.lead]
     given = given | {"g": given["g"][(None,) * serve.lead], "w": w}
-    lent = {x.untyped_storage().data_ptr() for x in given.values()}
+    lent = {x.untyped_storage()._cdata for x in given.values()}
 
     def run(rule: Rule, name: str) -> Tensor:
         result, kept = run_rule(piece, traced, rule, serve.place, given, state.get(name, {}))
@@ -206,7 +208,7 @@ def is_plain(body: Body) -> bool:
 
 def owned(x: Tensor, lent: set[int]) -> Tensor:
     """x in memory of its own: a state or a result may be just the gradient or the weight, which will change."""
-    return x.clone() if x.untyped_storage().data_ptr() in lent else x
+    return x.clone() if x.untyped_storage()._cdata in lent else x
 
 
 def flat(kept: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Tensor]]:

@@ -102,7 +102,10 @@ class Piece:
 
     def run(self, nodes: tuple[tuple[Record, str], ...]) -> None:
         """Run these records, in this order, each over all ticks."""
+        watch = self.machine.watch if self.body is self.machine.graph.tick else None
         for record, part in nodes:
+            if watch is not None:
+                watch(record.id)
             if isinstance(record, Stream):
                 self.values[record.id] = self.stream(record)
             elif isinstance(record, Memory):

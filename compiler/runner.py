@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,7 @@ class Runner:
         self.shape = Shape.of(graph.tick, graph.bodies)
         self.steps = Steps(patience=0 if budget else 8)
         self.budget = budget // max(1, sum(isinstance(stage, Loop) for stage in plan))
+        self.watch: Callable[[str], None] | None = None  # told which record of the tick is at work
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy begins with nothing looked up: what is kept here is kept by the identity of records."""
@@ -125,8 +126,8 @@ class Runner:
             return torch.full(shape, float(leaf.init[1]), dtype=self.dtype, device=self.device)
         if name not in self._constants:
             with disable_proxy_modes_tracing():  # a number of the program, even if a traced body is the first to ask
-                self._constants[name] = draw(name, leaf, memory.heads, self.seed, self.dtype)
-        return self._constants[name].to(self.device)
+                self._constants[name] = draw(name, leaf, memory.heads, self.seed, self.dtype, self.device)
+        return self._constants[name]
 
     def moved(self, device: torch.device, dtype: torch.dtype) -> None:
         if device != self.device or dtype != self.dtype:
@@ -160,6 +161,8 @@ class Runner:
     ) -> Ran:
         """inputs: [batch, ticks, heads or 1, *shape] by name. truncate: carried states are data every so many ticks."""
         kind = self.device.type
+        if kind == "meta":  # shapes alone: autocast knows no such device
+            return self._run(inputs, state, number, parameters, truncate)
         casts = self.dtype is torch.float32 and torch.is_autocast_enabled(kind)
         self.low = torch.get_autocast_dtype(kind) if casts else None
         with torch.autocast(kind, enabled=False):
@@ -256,6 +259,8 @@ class Runner:
     def _loss_of(self, values: dict[str, Any], ahead: Inputs, batch: int, ticks: int) -> Tensor:
         calls = self.facts(self.graph.tick).calls
         for stream in self.late_streams:
+            if self.watch is not None:
+                self.watch(stream.id)
             values[stream.id] = (
                 ahead[str(stream.args[0])] if stream.op == "next" else self._apply(stream, values, calls)
             )

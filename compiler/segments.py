@@ -103,6 +103,8 @@ def close(
         found |= {f"{r.id} {n}": g for r in group for n, g in gradients.items()}
     piece = runner.piece(frame, {}, parameters, _batch(segments), 1, number)
     for record in loss_learns(graph):
+        if runner.watch is not None:
+            runner.watch(record.id)
         kept = dict(piece.frame.get(record.id, {}))
         own = {n.removeprefix(f"{record.id} "): g for n, g in found.items() if n.startswith(f"{record.id} ")}
         own = {n: g for n, g in own.items() if any(n.startswith(f"{m}.") for m in record.memories)}

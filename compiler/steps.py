@@ -62,11 +62,11 @@ class Asked:
 
 class Steps:
     """All bodies of a program that were met. patience: how often one is run plainly before it is traced.
-    everything: whether what runs over all ticks is traced too.
+    everything: whether what runs over all ticks is traced too. hoists: whether a part of a body is done beforehand.
     compiler: what bodies are handed to, None to run them as they are."""
 
     def __init__(self, patience: int = 8) -> None:
-        self.patience, self.everything = patience, False
+        self.patience, self.everything, self.hoists = patience, False, True
         self.bodies: dict[Any, Step] = {}
         self.own: set[Any] = set()  # bodies with numbers in them that one stage drew: each stage has its own
         self.compiler: Callable[[Callable[..., Any], bool | None], Callable[..., Any]] | None = None
@@ -102,6 +102,10 @@ class Steps:
             results = early.called(body, body.hoisted, asked, self.stretched)
         self._finish(asked, body, results)
 
+    def called(self, graph: fx.GraphModule) -> Callable[..., Any]:
+        """What is called in place of a body from now on."""
+        return graph if self.compiler is None else self.compiler(graph, False)
+
     def together(self, piece: Piece, stage: Together) -> None:
         """Run records over all ticks, compiled for any number of them."""
         if self.everything and not piece.plain:
@@ -125,13 +129,17 @@ class Steps:
 
     def _body(self, key: Any, asked: Asked) -> Step:
         """The body for stages of this kind; one with numbers of its own is for one stage alone."""
-        whole = (asked.needs.kind, asked.form, *key, *mode(asked.piece))
+        whole = self.key(key, asked)
         return self.bodies.setdefault((id(asked.todo), whole) if whole in self.own else whole, Step())
+
+    def key(self, key: Any, asked: Asked) -> Any:
+        """What bodies that do the same have in common."""
+        return asked.needs.kind, asked.form, *key, *mode(asked.piece)
 
     def _trace(self, body: Step, key: Any, asked: Asked) -> None:
         flat = self._function(body, asked)
         graph = make_fx(flat)(*(x.detach() for x in asked.tensors))
-        whole = (asked.needs.kind, asked.form, *key, *mode(asked.piece))
+        whole = self.key(key, asked)
         if any(node.op == "get_attr" for node in graph.graph.nodes) and whole not in self.own:
             self.own.add(whole)
             self.bodies[id(asked.todo), whole] = self.bodies.pop(whole)
@@ -139,8 +147,8 @@ class Steps:
         joined(graph.graph)
         graph.recompile()
         body.title, body.graph = title(asked), graph
-        body.call = graph if self.compiler is None else self.compiler(graph, False)
-        if self.compiler is None and isinstance(asked.piece.values, Cut):
+        body.call = self.called(graph)
+        if self.hoists and self.compiler is None and isinstance(asked.piece.values, Cut):
             body.hoisted = hoisted(graph, early.stateless(asked.form))
 
     def _asked(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> Asked:

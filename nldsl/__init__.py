@@ -54,9 +54,10 @@ def load_text(text: str, name: str | None = None, as_model: bool = False, **hype
 
 
 def compile(program: str, **options: Any) -> CompiledModule:
-    """The `nn.Module` of a program. Options: seed, dtype (torch.float32), only ("recurrence": token by token), as_model
-    (True: of a model of one layer around a block), memory_budget (the bytes that training may keep of chunks); all
-    others are hyper-parameters. Raises ProgramError if the program is wrong."""
+    """The `nn.Module` of a program. Options: seed, dtype (torch.float32), device ("cpu"; on "meta" nothing is drawn and
+    nothing takes room), only ("recurrence": token by token), as_model (True: of a model of one layer around a block),
+    memory_budget (the bytes that training may keep of chunks); all others are hyper-parameters. Raises ProgramError if
+    the program is wrong."""
     own, hyper = _options(options)
     return _compiled(load(program, **hyper), own)
 
@@ -68,7 +69,7 @@ def compile_text(text: str, name: str | None = None, **options: Any) -> Compiled
 
 
 def _options(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    own = {n: v for n, v in options.items() if n in ("seed", "dtype", "only", "memory_budget")}
+    own = {n: v for n, v in options.items() if n in ("seed", "dtype", "only", "device", "memory_budget")}
     return own, {n: v for n, v in options.items() if n not in own}
 
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "eval": "Say how well a trained program predicts a text, with and without in-context learning.",
     "generate": "Let a trained program write on from a prompt.",
     "doctor": "Say whether a program's memories live while it reads, and its parameters learn.",
+    "cost": "Say what a program takes to train and to run: FLOPs, bytes and memory, by level.",
     "equiv": "Say whether two programs are the same function, and where they part if not.",
     "list": "Say what the standard library holds.",
     "explain": "Say what a diagnostic code means.",
@@ -44,6 +45,7 @@ HELP = """A small language for nested learners: memories that say how they learn
   nldsl run hope.nl --set dim=32       let it read a text
   nldsl train hope.nl --out run        train it; then nldsl eval run, nldsl generate run
   nldsl equiv a.nl:Omega b.nl:Delta    are they the same function?
+  nldsl cost hope.nl                   what it takes to train and to run
   nldsl list                           the standard library
   nldsl explain NL401                  what a code means
 

@@ -32,10 +32,15 @@ class Result:
 
 
 def front_end(
-    program: str, hyper: Mapping[str, Any] | None = None, text: str | None = None, length: int | None = None
+    program: str,
+    hyper: Mapping[str, Any] | None = None,
+    text: str | None = None,
+    length: int | None = None,
+    rounds: int = 0,
 ) -> Result:
     """`FILE.nl`, `FILE.nl:Name` or `std.hope:Hope` -> Result. With `text`, that text instead of a file's.
-    length: how many ticks a run will have, for the levels that could not fire."""
+    length: how many ticks a run will have, for the levels that could not fire. rounds: the most rounds of a `repeat`,
+    0 for as many as the text says."""
     findings = Findings()
     linker = Linker(findings)
     place, _, name = split(program)
@@ -46,7 +51,7 @@ def front_end(
     function = entry(module, name, findings)
     if function is None or any(d.code < "NL100" or d.code in UNLINKED for d in findings.errors):
         return Result(None, findings, linker.sources, module)
-    made = instantiate(function, _exact(hyper or {}), findings)  #   Tree + sizes -> records
+    made = instantiate(function, _exact(hyper or {}), findings, rounds)  #   Tree + sizes -> records
     if made is None or made.broken:
         return Result(None, findings, linker.sources, module)
     graph = level_graph(  #                                          records -> LevelGraph

@@ -34,10 +34,11 @@ class Instance:
     broken: bool
 
 
-def instantiate(function: Function, hyper: Mapping[str, Any], findings: Findings) -> Instance | None:
-    """Unroll a model or block with these hyper-parameters; what is wrong goes to `findings`."""
+def instantiate(function: Function, hyper: Mapping[str, Any], findings: Findings, rounds: int = 0) -> Instance | None:
+    """Unroll a model or block with these hyper-parameters; what is wrong goes to `findings`. rounds: the most rounds of
+    a `repeat`, 0 for as many as the text says."""
     before = len(findings.errors)
-    context = Context(findings, Budget(), file=function.module.file)
+    context = Context(findings, Budget(), file=function.module.file, rounds=rounds)
     definition = function.definition
     try:
         bound = _hyper(function, hyper, context)

@@ -55,6 +55,7 @@ class Context:
     opened: tuple[tree.Definition, ...] = ()
     file: str = ""  # the program's own text
     sites: list[Span] = field(default_factory=list)  # the calls under way, outermost first
+    rounds: int = 0  # the most rounds of a `repeat`; 0 for as many as the text says
 
     def report(
         self, code: str, message: str, span: Span, hint: str = "", severity: str = "error", **rest: Any

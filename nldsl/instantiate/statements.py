@@ -230,10 +230,11 @@ def _repeat(statement: tree.Repeat, scope: Scope) -> list[Value] | None:
     count = ev.size_of(statement.count, scope, "the number of repeats", least=0)
     if isinstance(count, Poison):
         return None
+    rounds = min(int(count), scope.context.rounds or int(count))
     name = (statement.name or "layers") + scope.suffix
     scope.context.budget.room(count, statement.count.span)
     results = None
-    for i in range(count):
+    for i in range(rounds):
         scope.context.budget.record(statement.span)
         results = block(statement.body, scope.at(path=(*scope.path, name, str(i)), suffix=""))
         if results is not None:
