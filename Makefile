@@ -11,11 +11,7 @@ SEEDS  := 0 2000
 JOBS   := 2
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo test lint types format bless agree library bench docs clean
-=======
-.PHONY: help demo test lint types format bless agree library costs docs clean
->>>>>>> 7eece1b30e2bf989f8dc8e3fbf2e65d061912fa9
+.PHONY: help demo test lint types format bless agree library bench costs docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,13 +51,11 @@ agree: $(READY) ## compare thousands of random programs with the reference inter
 library: $(READY) ## compare, train, run and examine every program of the library; what `nldsl list` shows of it
 	$(BIN)/python benchmarks/check_library.py
 
-<<<<<<< HEAD
 bench: $(READY) $(PEERS)/.ready ## speed next to peers, side by side: hours; SPEED="--only NAME --rounds N" for a part
 	$(BIN)/python -m benchmarks.speed $(SPEED)
-=======
+
 costs: $(READY) ## compare what `nldsl cost` says of every program of the library with real runs
 	$(BIN)/python benchmarks/check_cost.py
->>>>>>> 7eece1b30e2bf989f8dc8e3fbf2e65d061912fa9
 
 docs: $(READY) ## write the chapters on the library anew, from its files
 	$(BIN)/python docs/chapters.py

@@ -124,9 +124,10 @@ def powers(begin: int, end: int, length: int) -> Iterator[tuple[int, int]]:
 def _open(piece: Piece, loop: Loop) -> None:
     """Memories that a run has not met yet open before the loop where they can, so that its first chunk is like all."""
     for record, _ in loop.nodes:
-        if isinstance(record, Memory) and record.id not in piece.frame and not record.reset_when:
-            if not set(origins(record, piece.machine.shape)) & piece.machine.shape.running:
-                piece.open(record)
+        if not isinstance(record, Memory) or record.id in piece.frame or record.reset_when:
+            continue
+        if not set(origins(record, piece.machine.shape)) & piece.machine.shape.running:
+            piece.open(record)
 
 
 def part_of(piece: Piece, frame: Frame, cuts: Cuts, index: int, begin: int, end: int) -> Piece:
