@@ -31,7 +31,8 @@ class Loop:
     """Stages that run once per chunk of `length` ticks, one chunk after the other.
 
     alone: a window ends with the chunk, whose last tick runs by itself, record by record. memories: those it carries.
-    lowering: how its chunks run at once, "" for one after the other; refused: why not (see `lowerings/`).
+    lowering: how its ticks run at once, "" for one after the other; because: why, by memory; refused: why not (see
+    `lowerings/`).
     """
 
     length: int
@@ -40,6 +41,7 @@ class Loop:
     alone: bool = False
     memories: tuple[str, ...] = ()
     lowering: str = ""
+    because: tuple[tuple[str, tuple[str, ...]], ...] = ()
     refused: str = ""
 
 

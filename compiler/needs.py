@@ -39,9 +39,9 @@ def needs_of(stage: Stage, nodes: Sequence[Node], machine: Any) -> Needs:
     for record, _ in nodes:
         memories |= set(_memories(record, machine.shape.memories))
     for learn in machine.shape.learns.values():
-        if memories & set(learn.memories):
+        if learn.every.unit != "step" and memories & set(learn.memories):
             frame.add(learn.id)
-    kind, names = signature(stage, _context(memories, machine), machine.bodies)
+    kind, names = signature(stage, _context(memories, machine), machine.bodies, machine.told)
 
     def ordered(found: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(found, key=lambda name: (len(names.canonical(name)), names.canonical(name))))
@@ -52,7 +52,7 @@ def needs_of(stage: Stage, nodes: Sequence[Node], machine: Any) -> Needs:
 def _context(memories: set[str], machine: Any) -> Iterator[Any]:
     """Records elsewhere in the tick that have a say in what happens to these memories."""
     for record in machine.graph.tick.records:
-        learns = isinstance(record, Objective) and memories & set(record.memories)
+        learns = isinstance(record, Objective) and record.every.unit != "step" and memories & set(record.memories)
         serves = isinstance(record, Stream) and record.attr("serves", "") in memories
         writes = isinstance(record, Stream) and record.op in ("assign", "recall") and record.memory in memories
         if (isinstance(record, Memory) and record.id in memories) or learns or serves or writes:

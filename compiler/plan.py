@@ -15,12 +15,14 @@ from nldsl.graph import LevelGraph, Memory, Objective, Stream
 
 @dataclass(frozen=True)
 class Choice:
-    """How a memory runs. chunk: the ticks it runs at once, 0 for all. refused: what is faster, and why it can't be."""
+    """How a memory runs. chunk: the ticks it runs at once, 0 for all. because: why it may. refused: what is faster, and
+    why it can't be."""
 
     memory: str
     lowering: str
     chunk: int
     refused: tuple[tuple[str, str], ...] = ()
+    because: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,10 @@ def planned(graph: LevelGraph, only: str = "") -> Plan:
     stages = distribute(nodes_of(graph.tick), shape, chunks=only != "recurrence")
     if not only:
         stages = lowered(stages, Machine(graph))
-    choices = (_choice(m, graph, shape, stages, only) for m in graph.memories.values())
-    return Plan(stages, tuple(c for c in choices if c is not None))
+    learns = [o for o in graph.objectives if o.every.unit == "token"]
+    writes = [s for s in graph.records(Stream) if s.op == "assign"]
+    sites = (_site(m, learns, writes, stages, only) for m in graph.records(Memory))
+    return Plan(stages, tuple(_choice(site) for site in sites if site.learns or site.writes))
 
 
 # Why
@@ -56,7 +60,6 @@ class Site:
     learns: tuple[Objective, ...]
     writes: tuple[Stream, ...]
     loops: tuple[Loop, ...]
-    graph: LevelGraph
     only: str
 
     @property
@@ -129,19 +132,22 @@ ROWS: tuple[tuple[str, Callable[[Site], str]], ...] = (
 APART = {"attention", "loss segments", "sliding objective"}  # other meanings, not faster ways to the same
 
 
-def _choice(memory: Memory, graph: LevelGraph, shape: Shape, stages: Sequence[Stage], only: str) -> Choice | None:
-    learns = tuple(o for o in graph.objectives if memory.id in o.memories and o.every.unit == "token")
-    writes = tuple(s for s in graph.streams.values() if s.op == "assign" and s.memory == memory.id)
-    if not learns and not writes:
-        return None
-    loops = tuple(_loops(memory.id, stages))
-    site = Site(memory, learns, writes, loops, graph, only)
+def _site(
+    memory: Memory, learns: Sequence[Objective], writes: Sequence[Stream], stages: Sequence[Stage], only: str
+) -> Site:
+    own = tuple(o for o in learns if memory.id in o.memories)
+    return Site(memory, own, tuple(s for s in writes if s.memory == memory.id), tuple(_loops(memory.id, stages)), only)
+
+
+def _choice(site: Site) -> Choice:
     refused: list[tuple[str, str]] = []
     for name, why_not in ROWS:
         reason = why_not(site)
         if not reason:
-            chunk = loops[0].length if loops and name not in APART | {"recurrence"} else int(name == "recurrence")
-            return Choice(memory.id, name, chunk, tuple(refused))
+            plain = not site.loops or name in APART | {"recurrence"}
+            chunk = int(name == "recurrence") if plain else site.loops[0].length
+            because = dict(site.loops[-1].because).get(site.memory.id, ()) if site.loops else ()
+            return Choice(site.memory.id, name, chunk, tuple(refused), because)
         if name not in APART:
             refused.append((name, reason))
     raise AssertionError("recurrence always fits")
@@ -164,6 +170,7 @@ def _table(choices: Sequence[Choice]) -> Iterator[str]:
     for choice in choices:
         chunk = f", {choice.chunk} ticks at once" if choice.chunk > 1 else ""
         yield f"{choice.memory}: {choice.lowering}{chunk}"
+        yield from (f"    {line}" for line in choice.because)
         for name, reason in choice.refused:
             yield f"    not {name}: {reason}"
 

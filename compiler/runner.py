@@ -60,6 +60,7 @@ class Runner:
         self._constants: dict[str, Tensor] = {}
         self._gives: dict[int, tuple[str, ...]] = {}
         self._owned: dict[int, tuple[str, ...]] = {}
+        self.told: dict[int, Any] = {}  # rules' bodies as signatures have them
         self.shape = Shape.of(graph.tick, graph.bodies)
         self.steps = Steps(patience=0 if budget else 8)
         self.budget = budget // max(1, sum(isinstance(stage, Loop) for stage in plan))

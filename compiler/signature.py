@@ -51,10 +51,13 @@ class Names:
         return {token: name for name, token in self.tokens.items()}
 
 
-def signature(stage: Stage, context: Iterable[Any], bodies: Mapping[str, Body]) -> tuple[Any, Names]:
-    """A stage as nested tuples without names, and the names. context: further records that decide what it does."""
+def signature(
+    stage: Stage, context: Iterable[Any], bodies: Mapping[str, Body], told: dict[int, Any]
+) -> tuple[Any, Names]:
+    """A stage as nested tuples without names, and the names. context: further records that decide what it does. told:
+    rules' bodies that were told before, by identity."""
     names = Names()
-    said = _Said(names, bodies)
+    said = _Said(names, bodies, told)
     return (tuple(_stage(stage, said)), tuple(said.record(r) for r in context)), names
 
 
@@ -71,18 +74,30 @@ def _node(node: Node, said: _Said) -> Any:
     return said.record(node[0]), node[1]
 
 
+_SAID: dict[type, tuple[str, ...]] = {}
+
+
+def _said_of(kind: type) -> tuple[str, ...]:
+    if kind not in _SAID:
+        _SAID[kind] = tuple(f.name for f in fields(kind) if f.name not in UNSAID)
+    return _SAID[kind]
+
+
 class _Said:
     """Records as nested tuples: names of the program as tokens, names inside a body as they are, as these are the same
     wherever the body stands."""
 
-    def __init__(self, names: Names, bodies: Mapping[str, Body]) -> None:
-        self.names, self.bodies = names, bodies
+    def __init__(self, names: Names, bodies: Mapping[str, Body], told: dict[int, Any]) -> None:
+        self.names, self.bodies, self.told = names, bodies, told
+        self.records: dict[int, Any] = {}
 
     def record(self, record: Any) -> Any:
-        return self._fields(record, OUTER[type(record)])
+        if id(record) not in self.records:
+            self.records[id(record)] = self._fields(record, OUTER[type(record)])
+        return self.records[id(record)]
 
     def _fields(self, record: Any, named: Collection[str]) -> Any:
-        said = [(f.name, getattr(record, f.name)) for f in fields(record) if f.name not in UNSAID]
+        said = ((n, getattr(record, n)) for n in _said_of(type(record)))
         return type(record).__name__, *(self._named(v) if n in named else self._value(v) for n, v in said)
 
     def _named(self, value: Any) -> Any:
@@ -91,6 +106,8 @@ class _Said:
         return self.names.token(value) if isinstance(value, str) and value else value
 
     def _value(self, value: Any) -> Any:
+        if value is None or isinstance(value, str | int | float):
+            return value
         if isinstance(value, tuple):
             if len(value) == 2 and value[0] == "serves":
                 return "serves", self._named(value[1])
@@ -98,11 +115,17 @@ class _Said:
         if isinstance(value, Body):
             return self._body(value)
         if isinstance(value, Rule):
-            told = ((self._named(m), leaf, self._body(self.bodies[b])) for m, leaf, b in value.bodies)
+            told = ((self._named(m), leaf, self._rule(self.bodies[b])) for m, leaf, b in value.bodies)
             return value.name, tuple(told), self._named(value.args)
         if isinstance(value, Leaf):
             return value.name, value.shape, value.init
         return self._fields(value, ()) if is_dataclass(value) else value
+
+    def _rule(self, body: Body) -> Any:
+        """A rule's body, which names nothing outside of it."""
+        if id(body) not in self.told:
+            self.told[id(body)] = self._body(body)
+        return self.told[id(body)]
 
     def _body(self, body: Body) -> Any:
         own = {r.id for r in body.records if isinstance(r, Memory)}

@@ -18,14 +18,14 @@ MOST = 256  # ticks at once: some of the work grows with their square
 
 @dataclass(frozen=True)
 class Lowering:
-    """why_not: the reason why a loop can't run like this, "" if it can. run: runs it; False where it has nothing to
-    gain."""
+    """tried: why a loop can't run like this, "" if it can, and then why it can, by memory. run: runs it; False where it
+    has nothing to gain."""
 
-    why_not: Callable[[Loop, Any], str]
+    tried: Callable[[Loop, Any], tuple[str, dict[str, tuple[str, ...]]]]
     run: Callable[[Piece, Loop], bool]
 
 
-LOWERINGS = {"closed form": Lowering(closed.why_not, closed.run)}
+LOWERINGS = {"closed form": Lowering(closed.tried, closed.run)}
 
 
 def lowered(stages: Sequence[Stage], machine: Any, chunk: int = 0) -> tuple[Stage, ...]:
@@ -37,11 +37,11 @@ def lowered(stages: Sequence[Stage], machine: Any, chunk: int = 0) -> tuple[Stag
 def _loop(loop: Loop, machine: Any, chunk: int) -> Loop:
     if loop.length > 1:
         return replace(loop, stages=lowered(loop.stages, machine, loop.length))
-    reasons = {name: row.why_not(loop, machine) for name, row in LOWERINGS.items()}
-    fits = next((name for name, reason in reasons.items() if not reason), "")
-    if not fits:
-        return replace(loop, refused=next(iter(reasons.values())))
-    fast = replace(loop, lowering=fits)
-    if 0 < chunk <= MOST:
-        return fast
-    return replace(loop, length=MOST if chunk else CHUNK, stages=(fast,))
+    refused = ""
+    for name, row in LOWERINGS.items():
+        reason, because = machine.once(loop, row.tried)
+        if not reason:
+            fast = replace(loop, lowering=name, because=tuple(because.items()))
+            return fast if 0 < chunk <= MOST else replace(loop, length=MOST if chunk else CHUNK, stages=(fast,))
+        refused = refused or reason
+    return replace(loop, refused=refused)

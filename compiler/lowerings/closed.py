@@ -13,7 +13,7 @@ import torch
 from nldsl.compiler import affine, buffers, memories, rules, weighing
 from nldsl.compiler.affine import Form, Key, NotAffine
 from nldsl.compiler.dependences import origins
-from nldsl.compiler.lowerings import gathering, trial
+from nldsl.compiler.lowerings import gathering, reasons, trial
 from nldsl.compiler.lowerings.weight import Weight
 from nldsl.compiler.masks import LEAD
 from torch import Tensor
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from nldsl.compiler.piece import Piece
 
 
-def why_not(loop: Loop, machine: Any) -> str:
-    """Why a loop can't run like this, "" if it can: it is tried out on tensors without numbers."""
-    if loop.length != 1:
-        return "its chunks run one after the other"
+def tried(loop: Loop, machine: Any) -> tuple[str, dict[str, tuple[str, ...]]]:
+    """Why a loop can't run like this, "" if it can, and why it can, for each memory: it is tried out on tensors without
+    numbers."""
+    ticks = Ticks(trial.piece(loop, machine), loop, trial.Unsolved)
     try:
-        Ticks(trial.piece(loop, machine), loop).run()
+        ticks.run()
     except NotAffine as reason:
-        return str(reason)
-    return ""
+        return str(reason), {}
+    return "", {memory: reasons.of(ticks, memory) for memory in loop.memories}
 
 
 def run(piece: Piece, loop: Loop) -> bool:
@@ -48,8 +48,8 @@ class Ticks:
     """Some ticks of a loop. weights: those it writes. told: streams that are forms of a weight. waiting:
     streams that are computed when they are asked for."""
 
-    def __init__(self, piece: Piece, loop: Loop) -> None:
-        self.piece, self.loop = piece, loop
+    def __init__(self, piece: Piece, loop: Loop, kind: type[Weight] = Weight) -> None:
+        self.piece, self.loop, self.kind = piece, loop, kind
         self.weights: dict[tuple[str, str], Weight] = {}  # by memory and leaf
         self.told: dict[str, tuple[Weight, Form]] = {}
         self.waiting: dict[str, Stream] = {}
@@ -89,7 +89,7 @@ class Ticks:
         if (memory, leaf) not in self.weights:
             if memory not in self.piece.frame:
                 memories.restart(self.piece, self.piece.facts.memories[memory], True)
-            self.weights[memory, leaf] = Weight(self.piece.frame[memory]["weights"][leaf], self.piece.ticks)
+            self.weights[memory, leaf] = self.kind(self.piece.frame[memory]["weights"][leaf], self.piece.ticks)
         return self.weights[memory, leaf]
 
     def _stream(self, record: Stream) -> None:

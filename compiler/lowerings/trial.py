@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 from nldsl.compiler import memories, stages
+from nldsl.compiler.affine import Form
 from nldsl.compiler.dependences import Node, Shape
+from nldsl.compiler.lowerings.weight import Weight
+from nldsl.compiler.needs import needs_of
 from nldsl.compiler.piece import Facts, Piece, clock_of
 from torch import Tensor
 
@@ -15,6 +19,7 @@ from nldsl.graph import Body, Leaf, LevelGraph, Memory, Objective, Port, Stream
 if TYPE_CHECKING:
     from nldsl.compiler.distribute import Loop
 
+Reasons = dict[str, tuple[str, ...]]  # by memory
 TICKS = 2
 DEVICE = torch.device("meta")
 TYPES = {"real": torch.float32, "int": torch.int64, "bool": torch.bool}
@@ -31,6 +36,17 @@ class Machine:
             p.id: p for p in graph.tick.inputs
         }
         self._facts: dict[int, Facts] = {}
+        self._found: dict[Any, tuple[str, Reasons]] = {}
+        self.told: dict[int, Any] = {}
+
+    def once(self, loop: Loop, tried: Callable[[Loop, Machine], tuple[str, Reasons]]) -> tuple[str, Reasons]:
+        """What is found out about a loop holds for all loops of its kind."""
+        needs = needs_of(loop, loop.nodes, self)
+        if (needs.kind, tried) not in self._found:
+            refused, because = tried(loop, self)
+            self._found[needs.kind, tried] = refused, {needs.names.canonical(m): r for m, r in because.items()}
+        refused, because = self._found[needs.kind, tried]
+        return refused, {needs.names.original(m): r for m, r in because.items()}
 
     def facts(self, body: Body) -> Facts:
         found = self._facts.get(id(body))
@@ -47,6 +63,23 @@ class Machine:
 
     def start_value(self, parameters: Any, name: str, memory: Memory, leaf: Leaf) -> Tensor:
         return empty((memory.heads, *leaf.shape) if memory.heads else leaf.shape)
+
+
+class Unsolved(Weight):
+    """A weight of which only the forms are wanted."""
+
+    def settle(self) -> None:
+        self.asked()
+
+    def answer(self, u: Tensor, form: Form) -> Tensor:
+        return u.new_empty(*u.shape[:-1], self.shape[-1])
+
+    def whole(self, form: Form) -> Tensor:
+        batch, heads, ticks = self.lead
+        return self.states["w"].new_empty(batch, ticks, heads, *self.shape)
+
+    def after(self) -> dict[str, Tensor]:
+        return dict(self.states)
 
 
 def piece(loop: Loop, machine: Machine) -> Piece:

@@ -83,20 +83,30 @@ class Weight:
     def settle(self) -> None:
         """Find what was written at every tick."""
         self._products = self._all_products()
-        asked = {i for w in self.writes for i in w.answers}
-        if len(asked) > 1:
-            raise NotAffine("what it is asked for at two places is written back to it")
-        if asked:
-            self._solve(asked.pop())
+        asked = self.asked()
+        if asked is not None:
+            self._solve(asked)
         for w in self.writes:
             w.r = self._written(w)
+
+    def asked(self) -> int | None:
+        """The reading that is written back. Raises NotAffine where that is more than one triangular system."""
+        asked = {i for w in self.writes for i in w.answers}
+        if not asked:
+            return None
+        if len(asked) > 1:
+            raise NotAffine("what it is asked for at two places is written back to it")
+        (index,) = asked
+        if any(w.answers and i in self.readings[index].form.terms for i, w in enumerate(self.writes)):
+            raise NotAffine("it is asked for what it is being told")
+        return index
 
     def _written(self, w: Write) -> Tensor:
         parts = [] if w.known is None else [w.known]
         for i, c in w.answers.items():
             value = self.readings[i].value
             assert value is not None
-            parts.append(value if _is_one(c) else self._line(c)[..., None] * value)
+            parts.append(value if is_one(c) else self._line(c)[..., None] * value)
         total = parts[0]
         for part in parts[1:]:
             total = total + part
@@ -105,9 +115,6 @@ class Weight:
     def _solve(self, index: int) -> None:
         """The answers that are written back: y = base + (what they write, as read at earlier ticks) y."""
         reading = self.readings[index]
-        for i, w in enumerate(self.writes):
-            if w.answers and i in reading.form.terms:
-                raise NotAffine("it is asked for what it is being told")
         alpha, seen = self._spread(reading.form)
         right = self._carried(reading.u, alpha)
         system: Tensor | None = None
@@ -118,7 +125,7 @@ class Weight:
             if w.known is not None:
                 right = right + inner @ w.known
             for c in w.answers.values():
-                term = inner if _is_one(c) else inner * self._line(c)[..., None, :]
+                term = inner if is_one(c) else inner * self._line(c)[..., None, :]
                 system = term if system is None else system + term
         assert system is not None
         reading.value = solved(system.tril(-1), right)
@@ -265,7 +272,7 @@ class Weight:
         return rates @ w.r.transpose(1, 2).reshape(*self.lead, -1)
 
     def _unchanged(self, name: str) -> bool:
-        return set(self.now[name].terms) == {name} and _is_one(self.now[name].terms[name])
+        return set(self.now[name].terms) == {name} and is_one(self.now[name].terms[name])
 
     def _reaches(self, name: str, other: str) -> bool:
         """Whether a state ever takes something in of another."""
@@ -284,7 +291,7 @@ def _same(a: Mapping[str | int, Number], b: Mapping[str | int, Number]) -> bool:
     )
 
 
-def _is_one(c: Number) -> bool:
+def is_one(c: Number) -> bool:
     return isinstance(c, float) and c == 1.0
 
 

@@ -1,0 +1,60 @@
+"""Why a loop has a closed form, in words that a person can check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nldsl.compiler.lowerings.weight import Weight, is_one
+
+from nldsl.graph import Objective
+
+if TYPE_CHECKING:
+    from nldsl.compiler.lowerings.closed import Ticks
+
+# (numbers per tick other than 1, states beside the weight, answers that are written back) -> the class of the scan
+CLASSES = {
+    (False, False, False): "a sum",
+    (True, False, False): "a decay: one number per tick",
+    (False, False, True): "the identity and rank one: one triangular system",
+    (True, False, True): "a number and rank one: one triangular system",
+}
+
+
+def of(ticks: Ticks, memory: str) -> tuple[str, ...]:
+    """Lines about a memory: its gradients, each of its weights, how it is read."""
+    weights = {leaf: w for (m, leaf), w in ticks.weights.items() if m == memory}
+    lines = [*_gradients(ticks, memory)]
+    same: dict[str, list[str]] = {}
+    for leaf, weight in weights.items():
+        same.setdefault(_class(weight), []).append(leaf)
+    lines += [f"{', '.join(leaves)}: {text}" for text, leaves in same.items()]
+    reads = {r.args[1] for r in ticks.waiting.values() if r.op == "matmul" and r.args[1] in ticks.told}
+    if any(ticks.told[str(r)][0] in weights.values() for r in reads):
+        lines.append("read inside a chunk: by products with what was written, no weight per tick (the dual form)")
+    return tuple(lines)
+
+
+def _gradients(ticks: Ticks, memory: str) -> list[str]:
+    lines = []
+    for record, part in ticks.loop.nodes:
+        if isinstance(record, Objective) and part == "write" and memory in record.memories:
+            found = [f for name, f in ticks.found.get(record.id, {}).items() if name.startswith(f"{memory}.")]
+            if not found:
+                lines.append(f"gradients: known before the chunk (`hold {record.hold}`)")
+            elif any(f.answers for f in found):
+                lines.append("gradients: affine in what the memory answers")
+            else:
+                lines.append("gradients: don't look at the memory")
+    return lines
+
+
+def _class(weight: Weight) -> str:
+    states = len([n for n in weight.states if n not in ("w", "start")])
+    scaled = not is_one(weight.now["w"].terms.get("w", 0.0))
+    back = weight.asked() is not None
+    if not states:
+        return CLASSES[scaled, False, back]
+    solve = ", and one triangular system" if back else ""
+    return (
+        f"the weight and {states} state{'s' if states > 1 else ''}: {states + 1} x {states + 1} numbers per tick{solve}"
+    )
