@@ -90,6 +90,9 @@ def _sum(weight: Weight, stream: Stream, args: list[Any], sign: float = 1.0) -> 
     for kind in (Form, Answer):
         if isinstance(a, kind) and isinstance(b, kind):
             return kind(plus(a.terms, scaled(b.terms, sign)))
+    if all(isinstance(x, Form) or (isinstance(x, Tensor) and x.dim() == LEAD + len(weight.shape)) for x in args):
+        a, b = (_written(weight, x) for x in args)
+        return Form(plus(a.terms, scaled(b.terms, sign)))
     raise NotAffine(f"`{stream.op}` of a weight and a number")
 
 
@@ -118,6 +121,7 @@ def _matmul(weight: Weight, stream: Stream, args: list[Any]) -> Answer:
     key, form = args
     if not (isinstance(key, Key) and isinstance(form, Form)):
         raise NotAffine(f"`{stream.op}` of the weight")
+    assert weight.key is not None
     return Answer(scaled({weight.read(weight.key, form): 1.0}, key.factor))
 
 
@@ -152,18 +156,13 @@ def applied(
         elif record.op == "weight":
             values[record.id] = weight.now[f"{slot}.{record.memory}"]
         elif record.op == "assign":
-            new = values[str(record.args[0])] if isinstance(record.args[0], str) else float(record.args[0])
-            if not isinstance(new, Form):
-                raise NotAffine("a state becomes a number")
-            weight.now[f"{slot}.{record.memory}"] = new
+            new = values[str(record.args[0])] if isinstance(record.args[0], str) else None
+            weight.now[f"{slot}.{record.memory}"] = _written(weight, new)
         elif record.op == "tick":
             values[record.id] = updates.count.double()
         else:
             values[record.id] = _value(weight, record, values, calls)
-    result = values[body.results[0]]
-    if not isinstance(result, Form):
-        raise NotAffine("it gives no weight")
-    return result
+    return _written(weight, values[body.results[0]])
 
 
 def _open(weight: Weight, memory: Memory, slot: str, updates: Updates) -> None:
@@ -190,16 +189,43 @@ def _value(weight: Weight, record: Stream, values: Mapping[str, Any], calls: Map
     if any(isinstance(a, Form | Answer) for a in args) or (
         any(isinstance(a, Key) for a in args) and record.op in ("mul", "div", "neg")
     ):
-        if record.op not in ROWS:
-            raise NotAffine(f"`{record.op}` of the weight or the gradient")
-        return ROWS[record.op](weight, record, args)
+        try:
+            if record.op not in ROWS:
+                raise NotAffine(f"`{record.op}` of the weight or the gradient")
+            return ROWS[record.op](weight, record, args)
+        except NotAffine as reason:
+            args = _known(weight, args, reason)
     plain = [_plain(weight, a) for a in args]
     return forms.apply(record, plain, calls[record.id])
+
+
+def _known(weight: Weight, args: list[Any], reason: NotAffine) -> list[Any]:
+    """The same arguments as numbers, tick by tick, where they are known already: what is no sum of gradients may still
+    be a map of one (scan, map, scan)."""
+    if any(isinstance(a, Answer) for a in args):
+        raise reason
+    try:
+        return [weight.already(a) if isinstance(a, Form) else a for a in args]
+    except NotAffine:
+        raise reason from None
+
+
+def _written(weight: Weight, value: Any) -> Form:
+    """What a rule gives, as a form: what is known is written as a whole."""
+    if isinstance(value, Form):
+        return value
+    if not isinstance(value, Tensor):
+        raise NotAffine("it gives no weight")
+    batch, heads, ticks = weight.lead
+    missing = LEAD + len(weight.shape) - value.dim()
+    whole = value.reshape(*value.shape[:LEAD], *(1,) * missing, *value.shape[LEAD:]).to(weight.dtype)
+    return Form({weight.write(None, whole.expand(batch, ticks, heads, *weight.shape), {}): 1.0})
 
 
 def _plain(weight: Weight, value: Any) -> Any:
     """A multiple of the key as the numbers that it is, [batch, ticks, heads, n]."""
     if not isinstance(value, Key):
         return value
+    assert weight.key is not None
     rows = weight.key.transpose(1, 2)
     return rows if isinstance(value.factor, float) and value.factor == 1.0 else rows * value.factor[..., None]

@@ -23,6 +23,12 @@ def needed(record: Objective) -> bool:
 
 
 def with_ticks(piece: Piece, record: Objective, before: Frame | None, masks: Mapping[str, Mask]) -> Frame:
+    """The kept ticks with those of this piece, as far as a window reaches back."""
+    rows = all_ticks(piece, record, before, masks)
+    return last(rows, record.over) if record.over else rows
+
+
+def all_ticks(piece: Piece, record: Objective, before: Frame | None, masks: Mapping[str, Mask]) -> Frame:
     """The kept ticks with those of this piece: what their objectives read, which copies count, their factors."""
     now: Frame = {
         "captured": {
@@ -33,8 +39,7 @@ def with_ticks(piece: Piece, record: Objective, before: Frame | None, masks: Map
         "weights": {f"{i}": _written(piece, w) for i, w in enumerate(weighing.factors(piece, record))},
         "weight": _written(piece, weighing.number(piece, record.over_weight)),
     }
-    rows = _joined(before, now) if before else now
-    return _last(rows, record.over) if record.over else rows
+    return _joined(before, now) if before else now  # type: ignore[no-any-return]
 
 
 def _written(piece: Piece, x: Tensor) -> Tensor:
@@ -55,8 +60,9 @@ def _joined(a: Any, b: Any) -> Any:
     return {n: _joined(a[n], b[n]) for n in b} if isinstance(b, dict) else torch.cat([a, b], dim=1)
 
 
-def _last(rows: Any, count: int) -> Any:
-    return {n: _last(v, count) for n, v in rows.items()} if isinstance(rows, dict) else rows[:, -count:]
+def last(rows: Any, count: int) -> Any:
+    """The last ticks of kept ones."""
+    return {n: last(v, count) for n, v in rows.items()} if isinstance(rows, dict) else rows[:, -count:]
 
 
 def left(rows: Frame, due: Mapping[str, Mask]) -> Frame | None:

@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from nldsl.compiler.distribute import Loop, Stage, Together
 from nldsl.compiler.lowerings import closed
+from nldsl.compiler.lowerings.trial import Tried
 
 if TYPE_CHECKING:
     from nldsl.compiler.piece import Piece
 
 CHUNK = 64  # ticks of a loop that the text does not cut: the best on CPUs, and what kernels take
-MOST = 256  # ticks at once: some of the work grows with their square
 
 
 @dataclass(frozen=True)
 class Lowering:
-    """tried: why a loop can't run like this, "" if it can, and then why it can, by memory. run: runs it; False where it
-    has nothing to gain."""
+    """tried: whether a loop can run like this. run: runs it; False where it has nothing to gain."""
 
-    tried: Callable[[Loop, Any], tuple[str, dict[str, tuple[str, ...]]]]
+    tried: Callable[[Loop, Any], Tried]
     run: Callable[[Piece, Loop], bool]
 
 
@@ -39,9 +38,10 @@ def _loop(loop: Loop, machine: Any, chunk: int) -> Loop:
         return replace(loop, stages=lowered(loop.stages, machine, loop.length))
     refused = ""
     for name, row in LOWERINGS.items():
-        reason, because = machine.once(loop, row.tried)
-        if not reason:
-            fast = replace(loop, lowering=name, because=tuple(because.items()))
-            return fast if 0 < chunk <= MOST else replace(loop, length=MOST if chunk else CHUNK, stages=(fast,))
-        refused = refused or reason
+        found: Tried = machine.once(loop, row.tried)
+        if not found.refused:
+            fast = replace(loop, lowering=name, because=tuple(found.because.items()))
+            most = found.most if chunk else min(found.most, CHUNK)
+            return fast if 0 < chunk <= most else replace(loop, length=most, stages=(fast,))
+        refused = refused or found.refused
     return replace(loop, refused=refused)

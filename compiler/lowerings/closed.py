@@ -14,6 +14,7 @@ from nldsl.compiler import affine, buffers, memories, rules, weighing
 from nldsl.compiler.affine import Form, Key, NotAffine
 from nldsl.compiler.dependences import origins
 from nldsl.compiler.lowerings import gathering, reasons, trial
+from nldsl.compiler.lowerings.trial import Tried
 from nldsl.compiler.lowerings.weight import Weight
 from nldsl.compiler.masks import LEAD
 from torch import Tensor
@@ -22,18 +23,22 @@ from nldsl.graph import Leaf, Memory, Objective, Rule, Stream
 
 if TYPE_CHECKING:
     from nldsl.compiler.distribute import Loop
-    from nldsl.compiler.piece import Piece
+    from nldsl.compiler.piece import Frame, Piece
 
 
-def tried(loop: Loop, machine: Any) -> tuple[str, dict[str, tuple[str, ...]]]:
-    """Why a loop can't run like this, "" if it can, and why it can, for each memory: it is tried out on tensors without
-    numbers."""
+MOST = 256  # ticks at once: some of the work grows with their square
+MAPPED = 16  # where every tick has its own states, it is their room that counts
+
+
+def tried(loop: Loop, machine: Any) -> Tried:
+    """Whether and why a loop can run like this: it is tried out on tensors without numbers."""
     ticks = Ticks(trial.piece(loop, machine), loop, trial.Unsolved)
     try:
         ticks.run()
     except NotAffine as reason:
-        return str(reason), {}
-    return "", {memory: reasons.of(ticks, memory) for memory in loop.memories}
+        return Tried(str(reason))
+    mapped = any(weight.mapped for weight in ticks.weights.values())
+    return Tried("", {memory: reasons.of(ticks, memory) for memory in loop.memories}, MAPPED if mapped else MOST)
 
 
 def run(piece: Piece, loop: Loop) -> bool:
@@ -54,6 +59,7 @@ class Ticks:
         self.told: dict[str, tuple[Weight, Form]] = {}
         self.waiting: dict[str, Stream] = {}
         self.found: dict[str, dict[str, gathering.Found]] = {}
+        self.buffers: dict[str, Frame] = {}  # by learn: the tokens that its windows still reach
         self.settled = False
 
     def run(self) -> None:
@@ -157,9 +163,12 @@ class Ticks:
     # Learning
 
     def _learn(self, record: Objective, part: str) -> None:
-        if record.every.unit == "step" or record.every.count != 1 or record.when or buffers.needed(record):
-            raise NotAffine("it does not write every token from that token alone")
-        if part != "write":
+        if record.every.unit == "step" or record.every.count != 1 or record.when:
+            raise NotAffine("it does not write every token")
+        if buffers.needed(record):
+            if part != "gather":
+                self.found[record.id] = gathering.windowed(self, record)
+        elif part != "write":
             self.found[record.id] = gathering.at_running_weight(self, record)
         if part != "gather":
             self._write(record)
@@ -173,11 +182,11 @@ class Ticks:
         kept = self.piece.frame.get(record.id, {}).get("rules", {})
         for memory, leaf, _ in record.optimizer.bodies:
             weight, own = self.weight(memory, leaf), found[f"{memory}.{leaf}"]
-            if own.x is not None:
+            if own.x is not None and own.band is None:
                 weight.key = own.x
             old = weight.now["w"]
-            given: dict[str, Any] = {"w": old, "g": Form({weight.write(own.x, own.known, own.answers): 1.0})}
-            if own.x is not None:
+            given: dict[str, Any] = {"w": old, "g": Form({weight.write(own.x, own.known, own.answers, own.band): 1.0})}
+            if weight.key is not None:
                 given["key"] = Key()
             if "start" in self.piece.frame[memory]:
                 weight.keep("start", self.piece.frame[memory]["start"][leaf])
@@ -293,7 +302,9 @@ class Ticks:
                     "count": count,
                     "frame": {r.id: _kept(states[f"{slot}.{r.id}"], r.leaves[0]) for r in own},
                 }
-        left = {n: v for n, v in before.items() if n in ("anchor",)} | ({"rules": kept} if kept else {})
+        left = {n: v for n, v in before.items() if n == "anchor"} | ({"rules": kept} if kept else {})
+        if record.id in self.buffers:
+            left["buffer"] = self.buffers[record.id]
         if left:
             self.piece.frame[record.id] = left
 

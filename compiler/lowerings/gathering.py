@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
-from nldsl.compiler import memories
+from nldsl.compiler import buffers, gradients, memories
 from nldsl.compiler.affine import NotAffine, Number, scaled
 from nldsl.compiler.lowerings import quadratic
 from nldsl.compiler.lowerings.quadratic import Part
 from nldsl.compiler.lowerings.weight import Weight
+from nldsl.compiler.masks import LEAD, Mask, factor
 from torch import Tensor
 
-from nldsl.graph import Body, Objective, Stream
+from nldsl.graph import Body, Leaf, Objective, Stream
 
 if TYPE_CHECKING:
     from nldsl.compiler.lowerings.closed import Ticks
@@ -23,29 +24,64 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Found:
     """A gradient at every tick: x (known + sum of number * answer)^T, x [B, H, T, n], known [B, H, T, m]; or, without
-    x, known as a whole, [batch, ticks, heads, *shape]."""
+    x, known as a whole, [batch, ticks, heads, *shape]. band: [ticks, tokens], where ticks learn from several tokens."""
 
     x: Tensor | None
     known: Tensor
     answers: Mapping[int, Number] = field(default_factory=dict)
+    band: Tensor | None = None
+
+
+def windowed(ticks: Ticks, record: Objective) -> dict[str, Found]:
+    """The gradients of sliding windows at what the learn holds: each token's once, and which ticks they count for."""
+    piece = ticks.piece
+    if not record.over or record.times > 1 or record.weights or record.hold != "gradient":
+        raise NotAffine("it does not write every token from that token alone")
+    masks: dict[str, Mask] = dict.fromkeys(record.memories, True)
+    rows = buffers.all_ticks(piece, record, piece.frame.get(record.id, {}).get("buffer"), masks)
+    rows = buffers.last(rows, record.over - 1 + piece.ticks)
+    count, weight = rows["weight"].shape[1], rows["weight"]
+    if weight.dim() > LEAD:
+        raise NotAffine("what a token counts for changes with its age")
+    scale: list[Tensor | None] = [
+        weight * factor(rows["active"][record.memories[i]], weight) for i in range(len(record.bodies))
+    ]
+    streams = [rows["captured"][f"{i}"] for i in range(len(record.bodies))]
+    gradient = gradients.gradient(piece, record, streams, count, scale, each=True, factored=True)
+    age = torch.arange(piece.ticks, device=piece.clock.device)[:, None] + count - piece.ticks
+    age = age - torch.arange(count, device=piece.clock.device)
+    band = ((age >= 0) & (age < record.over)).to(piece.machine.dtype)
+    ticks.buffers[record.id] = buffers.last(rows, record.over)
+    given = {"d": {n: f[1] for n, f in gradient.factors.items()}, "x": {n: f[0] for n, f in gradient.factors.items()}}
+    return _held(ticks, record, given | {"whole": gradient.whole, "keys": gradient.keys}, band)
 
 
 def held(ticks: Ticks, record: Objective) -> dict[str, Found]:
     """Gradients that were taken before, at what the learn holds."""
-    given = ticks.piece.values[f"gradient {record.id}"]
+    return _held(ticks, record, ticks.piece.values[f"gradient {record.id}"], None)
+
+
+def _held(ticks: Ticks, record: Objective, given: Mapping[str, Any], band: Tensor | None) -> dict[str, Found]:
     found: dict[str, Found] = {}
     for memory in record.memories:
         for leaf in ticks.piece.facts.memories[memory].leaves:
             name = f"{memory}.{leaf.name}"
-            weight = ticks.weight(memory, leaf.name)
+            batch, heads, count = ticks.weight(memory, leaf.name).lead
+            count = count if band is None else band.shape[1]
             if name in given["d"]:
-                found[name] = Found(ticks.rows(given["x"][name], weight), ticks.rows(given["d"][name], weight))
+                x, d = (given[part][name].expand(batch, count, heads, -1).transpose(1, 2) for part in ("x", "d"))
+                found[name] = Found(x, d, band=band)
             elif name in given["keys"]:
                 raise NotAffine("the gradient of a matrix is no outer product")
             else:
-                batch, heads, count = weight.lead
-                found[name] = Found(None, given["whole"][name].expand(batch, count, heads, *weight.shape))
+                found[name] = Found(
+                    None, given["whole"][name].expand(batch, count, heads, *leaf_shape(leaf)), band=band
+                )
     return found
+
+
+def leaf_shape(leaf: Leaf) -> tuple[int, ...]:
+    return tuple(map(int, leaf.shape))
 
 
 def at_running_weight(ticks: Ticks, record: Objective) -> dict[str, Found]:

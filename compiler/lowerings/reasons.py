@@ -28,6 +28,8 @@ def of(ticks: Ticks, memory: str) -> tuple[str, ...]:
     for leaf, weight in weights.items():
         same.setdefault(_class(weight), []).append(leaf)
     lines += [f"{', '.join(leaves)}: {text}" for text, leaves in same.items()]
+    if any(weight.mapped for weight in weights.values()):
+        lines.append("maps of what is known already: of all ticks at once (scan, map, scan)")
     reads = {r.args[1] for r in ticks.waiting.values() if r.op == "matmul" and r.args[1] in ticks.told}
     if any(ticks.told[str(r)][0] in weights.values() for r in reads):
         lines.append("read inside a chunk: by products with what was written, no weight per tick (the dual form)")

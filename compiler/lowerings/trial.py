@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,10 +20,21 @@ from nldsl.graph import Body, Leaf, LevelGraph, Memory, Objective, Port, Stream
 if TYPE_CHECKING:
     from nldsl.compiler.distribute import Loop
 
-Reasons = dict[str, tuple[str, ...]]  # by memory
 TICKS = 2
 DEVICE = torch.device("meta")
 TYPES = {"real": torch.float32, "int": torch.int64, "bool": torch.bool}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """refused: why a loop can't run like this, "" if it can. because: why it can, by memory. most: ticks at once."""
+
+    refused: str
+    because: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    most: int = 0
+
+    def named(self, name: Callable[[str], str]) -> Tried:
+        return replace(self, because={name(m): lines for m, lines in self.because.items()})
 
 
 class Machine:
@@ -36,17 +48,15 @@ class Machine:
             p.id: p for p in graph.tick.inputs
         }
         self._facts: dict[int, Facts] = {}
-        self._found: dict[Any, tuple[str, Reasons]] = {}
+        self._found: dict[Any, Tried] = {}
         self.told: dict[int, Any] = {}
 
-    def once(self, loop: Loop, tried: Callable[[Loop, Machine], tuple[str, Reasons]]) -> tuple[str, Reasons]:
+    def once(self, loop: Loop, tried: Callable[[Loop, Machine], Tried]) -> Tried:
         """What is found out about a loop holds for all loops of its kind."""
         needs = needs_of(loop, loop.nodes, self)
         if (needs.kind, tried) not in self._found:
-            refused, because = tried(loop, self)
-            self._found[needs.kind, tried] = refused, {needs.names.canonical(m): r for m, r in because.items()}
-        refused, because = self._found[needs.kind, tried]
-        return refused, {needs.names.original(m): r for m, r in because.items()}
+            self._found[needs.kind, tried] = tried(loop, self).named(needs.names.canonical)
+        return self._found[needs.kind, tried].named(needs.names.original)
 
     def facts(self, body: Body) -> Facts:
         found = self._facts.get(id(body))

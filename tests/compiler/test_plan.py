@@ -72,17 +72,20 @@ PROGRAMS = {
         block(TAUGHT + "by momentum(0.1) retaining decay(0.9) every token hold gradient for 4 tokens"),
         block(TAUGHT + "by nesterov(0.1) retaining erase(0.9, 0.2) every token hold gradient for 4 tokens"),
         block(TAUGHT + "by gd(0.1) every token hold gradient for 4 tokens", above="y = M(h)", below=""),
+        block(TAUGHT + "by muon(0.1) every token hold state for 4 tokens"),
+        block(TAUGHT + "by adamw(0.1) every token hold gradient for 4 tokens"),
+        block("learn M : k -> h minimizing lp(3) by adam(0.1) every token hold state for 40 tokens"),
+        block(TAUGHT + "over last 3 tokens weighted sigmoid(sum(h)) by momentum(0.1) every token hold gradient for 4 tokens"),
+        block(TAUGHT + "over last 6 tokens retaining decay(0.9) by muon(0.1) every token hold gradient for 4 tokens"),
         block(TAUGHT + "by gd(0.1) every token hold state for 4 tokens"),
         block(SELF + "retaining erase(0.9, 0.1) by gd(0.1) every token hold state for 4 tokens"),
         block(TAUGHT + "by dgd(sigmoid(sum(h))) every token hold state for 4 tokens"),
     ],
     "held state": [
         block(TAUGHT + "retaining elastic(0.9, 0.01) by gd(0.1) every token hold state for 4 tokens"),
-        block(TAUGHT + "by muon(0.1) every token hold state for 4 tokens"),
     ],
     "held gradient": [
-        block(TAUGHT + "by adam(0.1) every token hold gradient for 4 tokens"),
-        block(TAUGHT + "by gd(0.1) every token over last 2 tokens hold gradient for 4 tokens"),
+        block(TAUGHT + "retaining sphere by gd(0.1) every token hold gradient for 4 tokens"),
     ],
     "windowed write": [
         block(TAUGHT + "by muon(0.1) every 4 tokens"),
@@ -118,7 +121,7 @@ def test_token_by_token_comes_to_the_same(lowering: str, text: str) -> None:
     found = {}
     for only in ("", "recurrence"):
         module = CompiledModule(graph, dtype=torch.float64, only=only)
-        x = inputs(graph, 11)
+        x = inputs(graph, 21)
         sources = [*module.parameters(), *([x.requires_grad_()] if x.is_floating_point() else [])]
         out, state = module(x)
         gradients = torch.autograd.grad((out**2).sum(), sources, allow_unused=True)
