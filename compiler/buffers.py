@@ -39,7 +39,7 @@ def all_ticks(piece: Piece, record: Objective, before: Frame | None, masks: Mapp
         "weights": {f"{i}": _written(piece, w) for i, w in enumerate(weighing.factors(piece, record))},
         "weight": _written(piece, weighing.number(piece, record.over_weight)),
     }
-    return _joined(before, now) if before else now  # type: ignore[no-any-return]
+    return _joined(before, now) if before else now
 
 
 def _written(piece: Piece, x: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from nldsl.compiler.lowerings.weight import Weight
 from nldsl.compiler.masks import LEAD, Mask, factor
 from torch import Tensor
 
-from nldsl.graph import Body, Leaf, Objective, Stream
+from nldsl.graph import Body, Objective, Stream
 
 if TYPE_CHECKING:
     from nldsl.compiler.lowerings.closed import Ticks
@@ -74,14 +74,9 @@ def _held(ticks: Ticks, record: Objective, given: Mapping[str, Any], band: Tenso
             elif name in given["keys"]:
                 raise NotAffine("the gradient of a matrix is no outer product")
             else:
-                found[name] = Found(
-                    None, given["whole"][name].expand(batch, count, heads, *leaf_shape(leaf)), band=band
-                )
+                shape = map(int, leaf.shape)
+                found[name] = Found(None, given["whole"][name].expand(batch, count, heads, *shape), band=band)
     return found
-
-
-def leaf_shape(leaf: Leaf) -> tuple[int, ...]:
-    return tuple(map(int, leaf.shape))
 
 
 def at_running_weight(ticks: Ticks, record: Objective) -> dict[str, Found]:

@@ -41,7 +41,9 @@ def _gradients(ticks: Ticks, memory: str) -> list[str]:
     for record, part in ticks.loop.nodes:
         if isinstance(record, Objective) and part == "write" and memory in record.memories:
             found = [f for name, f in ticks.found.get(record.id, {}).items() if name.startswith(f"{memory}.")]
-            if not found:
+            if any(f.band is not None for f in found):
+                lines.append("gradients: of each window's tokens, known before the chunk (`hold gradient`)")
+            elif not found:
                 lines.append(f"gradients: known before the chunk (`hold {record.hold}`)")
             elif any(f.answers for f in found):
                 lines.append("gradients: affine in what the memory answers")

@@ -75,7 +75,10 @@ PROGRAMS = {
         block(TAUGHT + "by muon(0.1) every token hold state for 4 tokens"),
         block(TAUGHT + "by adamw(0.1) every token hold gradient for 4 tokens"),
         block("learn M : k -> h minimizing lp(3) by adam(0.1) every token hold state for 40 tokens"),
-        block(TAUGHT + "over last 3 tokens weighted sigmoid(sum(h)) by momentum(0.1) every token hold gradient for 4 tokens"),
+        block(
+            TAUGHT
+            + "over last 3 tokens weighted sigmoid(sum(h)) by momentum(0.1) every token hold gradient for 4 tokens"
+        ),
         block(TAUGHT + "over last 6 tokens retaining decay(0.9) by muon(0.1) every token hold gradient for 4 tokens"),
         block(TAUGHT + "by gd(0.1) every token hold state for 4 tokens"),
         block(SELF + "retaining erase(0.9, 0.1) by gd(0.1) every token hold state for 4 tokens"),
