@@ -182,8 +182,8 @@ class Ticks:
         kept = self.piece.frame.get(record.id, {}).get("rules", {})
         for memory, leaf, _ in record.optimizer.bodies:
             weight, own = self.weight(memory, leaf), found[f"{memory}.{leaf}"]
-            if own.x is not None and own.band is None:
-                weight.key = own.x
+            if own.key is not None and own.band is None:
+                weight.key = own.key
             old = weight.now["w"]
             given: dict[str, Any] = {"w": old, "g": Form({weight.write(own.x, own.known, own.answers, own.band): 1.0})}
             if weight.key is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Found:
     """A gradient at every tick: x (known + sum of number * answer)^T, x [B, H, T, n], known [B, H, T, m]; or, without
-    x, known as a whole, [batch, ticks, heads, *shape]. band: [ticks, tokens], where ticks learn from several tokens."""
+    x, known as a whole, [batch, ticks, heads, *shape]. key: the rows that a matrix was used with. band: [ticks,
+    tokens], where ticks learn from several tokens."""
 
     x: Tensor | None
     known: Tensor
     answers: Mapping[int, Number] = field(default_factory=dict)
+    key: Tensor | None = None
     band: Tensor | None = None
 
 
@@ -70,12 +72,12 @@ def _held(ticks: Ticks, record: Objective, given: Mapping[str, Any], band: Tenso
             count = count if band is None else band.shape[1]
             if name in given["d"]:
                 x, d = (given[part][name].expand(batch, count, heads, -1).transpose(1, 2) for part in ("x", "d"))
-                found[name] = Found(x, d, band=band)
-            elif name in given["keys"]:
-                raise NotAffine("the gradient of a matrix is no outer product")
-            else:
-                shape = map(int, leaf.shape)
-                found[name] = Found(None, given["whole"][name].expand(batch, count, heads, *shape), band=band)
+                found[name] = Found(x, d, key=x, band=band)
+                continue
+            whole = given["whole"][name].expand(batch, count, heads, *map(int, leaf.shape))
+            keys = given["keys"].get(name)
+            key = None if keys is None else keys.expand(batch, count, heads, -1).transpose(1, 2)
+            found[name] = Found(None, whole, key=key, band=band)
     return found
 
 
@@ -91,7 +93,7 @@ def at_running_weight(ticks: Ticks, record: Objective) -> dict[str, Found]:
         for leaf, made in _Answered(ticks, body, memory).found().items():
             if scale is not None:
                 rows = scale.transpose(1, 2)[..., None]
-                made = Found(made.x, made.known * rows, scaled(made.answers, scale))
+                made = replace(made, known=made.known * rows, answers=scaled(made.answers, scale))
             found[f"{memory}.{leaf}"] = made
     return found
 
@@ -127,7 +129,7 @@ class _Answered:
             raise NotAffine("each gradient needs the weight that the one before wrote")
         part = values[self.body.results[0]]
         known = self._at_zero(own)
-        return {p.leaf: Found(p.rows, known[name], self._answers(part, name)) for name, p in own.items()}
+        return {p.leaf: Found(p.rows, known[name], self._answers(part, name), p.rows) for name, p in own.items()}
 
     def _answers(self, part: Any, own: str) -> dict[int, Number]:
         """The answers that the gradient at one product is affine in."""

@@ -1,6 +1,7 @@
 """How the states of a weight pass through the ticks of a chunk: the numbers, without the weights.
 
-c[t+1] = A[t] c[t] + sum over writes b[t] (what is written at t); with P[t, s] = A[t-1] ... A[s].
+c[t+1] = A[t] c[t] + sum over writes b[t] (what is written at t); with P[t, s] = A[t-1] ... A[s]. They are few, and what
+gates learn is a sum of many of them: they are computed in float64.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ class Passage:
     def line(self, c: Number) -> Tensor:
         """A coefficient [batch or 1, heads or 1, ticks]."""
         if isinstance(c, Tensor):
-            line: Tensor = c.to(self.like.dtype).transpose(1, 2)
+            line: Tensor = c.double().transpose(1, 2)
         else:
-            line = torch.full((1, 1, 1), float(c), dtype=self.like.dtype, device=self.like.device)
+            line = torch.full((1, 1, 1), float(c), dtype=torch.float64, device=self.like.device)
         return line.expand(*line.shape[:2], self.ticks)
 
     def row(self, terms: Terms) -> Tensor:
@@ -54,12 +55,13 @@ class Passage:
                 own = torch.diag_embed(self.line(now))
                 before = own if before is None else before + own
             if before is not None:
-                seen[i] = before
-        return carried[..., 0, :], seen
+                seen[i] = before.to(self.like.dtype)
+        return carried[..., 0, :].to(self.like.dtype), seen
 
     def end(self, name: str) -> tuple[Tensor, dict[int, Tensor]]:
         """The same for a state after the last tick: [..., states] and [..., ticks]."""
         row = self.names.index(name)
         carried, written = self.products[..., -1, 0, row, :], self.products[..., -1, 1:, row, :]
         into = ((i, self.into(i)) for i in range(self.writes))
-        return carried, {i: (written * rate).sum(-1) for i, rate in into if rate is not None}
+        rates = {i: (written * rate).sum(-1) for i, rate in into if rate is not None}
+        return carried.to(self.like.dtype), {i: x.to(self.like.dtype) for i, x in rates.items()}

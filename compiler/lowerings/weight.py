@@ -159,7 +159,7 @@ class Weight:
             if w.known is not None:
                 right = right + inner @ w.known
             for c in w.answers.values():
-                term = inner if is_one(c) else inner * self.passage.line(c)[..., None, :]
+                term = inner if is_one(c) else inner * self.passage.line(c)[..., None, :].to(inner.dtype)
                 system = term if system is None else system + term
         assert system is not None
         reading.value = solved(system.tril(-1), right)
@@ -169,7 +169,7 @@ class Weight:
         for i, c in w.answers.items():
             value = self.readings[i].value
             assert value is not None
-            parts.append(value if is_one(c) else self.passage.line(c)[..., None] * value)
+            parts.append(value if is_one(c) else self.passage.line(c)[..., None].to(value.dtype) * value)
         return total_of(parts)
 
     def _carried(self, u: Tensor, alpha: Tensor) -> Tensor:
@@ -231,7 +231,7 @@ class Weight:
         assert r is not None
         if w.x is not None:
             return rates @ (w.x.unsqueeze(-1) * r.unsqueeze(-2)).flatten(3)
-        return rates @ r.transpose(1, 2).flatten(3)
+        return rates @ r.transpose(1, 2).reshape(*r.shape[:1], r.shape[2], r.shape[1], -1)
 
     def _carries(self, name: str, other: str) -> bool:
         """Whether something of a state before the first tick is left in another at a later one."""
@@ -267,9 +267,10 @@ def is_one(c: Number) -> bool:
 
 
 def solved(strict: Tensor, right: Tensor) -> Tensor:
-    """(I - strict)^-1 right, for a strictly lower triangular matrix. Solved transposed: LAPACK stores columns, and so
-    the result, and its gradient, lie in memory row by row like everything else."""
-    eye = torch.eye(strict.shape[-1], dtype=strict.dtype, device=strict.device)
-    system = (eye - strict).mT
-    found: Tensor = torch.linalg.solve_triangular(system, right.mT, upper=True, left=False, unitriangular=True).mT
-    return found
+    """(I - strict)^-1 right, for a strictly lower triangular matrix; in float64, as every answer is a sum of all before
+    it. Solved transposed: LAPACK stores columns, and so the result, and its gradient, lie in memory row by row like
+    everything else."""
+    eye = torch.eye(strict.shape[-1], dtype=torch.float64, device=strict.device)
+    system, wide = (eye - strict).mT, right.double().mT
+    found: Tensor = torch.linalg.solve_triangular(system, wide, upper=True, left=False, unitriangular=True).mT
+    return found.to(right.dtype)
