@@ -265,7 +265,10 @@ class Ticks:
             return None
         if isinstance(record.weights[index], str):
             self.value(record.weights[index])
-        return weighing.factors(self.piece, record)[index]
+        factor = weighing.number(self.piece, record.weights[index])
+        if factor.dim() > LEAD:
+            raise NotAffine("a factor is a vector")
+        return factor
 
     # The end
 
