@@ -5,7 +5,7 @@
     python -m benchmarks.speed --only ttt-mlp --rounds 1 --lengths 512      a first look, in a minute or some
 
 Each side is a process of its own. They are warmed up one after the other, then take turns in every round, with the
-same threads (OMP_WAIT_POLICY=PASSIVE: who waits leaves the cores to the others). A ratio is that of one round; the
+same threads and OpenMP's own wait policy, so nothing else should run on the machine. A ratio is that of one round; the
 median is held against what is asked. Memory is counted at the longest length. Whatever can't run says why.
 
 Where things are: `cases.py` the table of cases, `ours.py`, `peers.py` and `byhand*.py` their sides, `worker.py` the
@@ -31,7 +31,7 @@ from benchmarks.speed.page import page
 
 def main() -> None:
     given = options()
-    os.environ |= {"OMP_NUM_THREADS": str(given.threads), "OMP_WAIT_POLICY": "PASSIVE"}  # of all processes to come
+    os.environ["OMP_NUM_THREADS"] = str(given.threads)  # of all processes to come
     torch.set_num_threads(given.threads)
     found: dict[str, Any] = {"machine": machine(), "commit": commit(), "rounds": given.rounds, "cases": {}}
     for name in given.only or CASES:
