@@ -162,7 +162,7 @@ class Weight:
                 term = inner if is_one(c) else inner * self.passage.line(c)[..., None, :].to(inner.dtype)
                 system = term if system is None else system + term
         assert system is not None
-        reading.value = solved(system.tril(-1), right)
+        reading.value = inverse(system.tril(-1)) @ right
 
     def _written(self, w: Write) -> Tensor:
         parts = [] if w.known is None else [w.known]
@@ -266,11 +266,10 @@ def is_one(c: Number) -> bool:
     return isinstance(c, float) and c == 1.0
 
 
-def solved(strict: Tensor, right: Tensor) -> Tensor:
-    """(I - strict)^-1 right, for a strictly lower triangular matrix; in float64, as every answer is a sum of all before
-    it. Solved transposed: LAPACK stores columns, and so the result, and its gradient, lie in memory row by row like
-    everything else."""
+def inverse(strict: Tensor) -> Tensor:
+    """(I - strict)^-1, for a strictly lower triangular matrix. It needs nothing of the state where its keys don't, and
+    is then found for all chunks at once. In float64, as every answer is a sum of all before it."""
     eye = torch.eye(strict.shape[-1], dtype=torch.float64, device=strict.device)
-    system, wide = (eye - strict).mT, right.double().mT
-    found: Tensor = torch.linalg.solve_triangular(system, wide, upper=True, left=False, unitriangular=True).mT
-    return found.to(right.dtype)
+    system = eye - strict
+    found: Tensor = torch.linalg.solve_triangular(system, eye.expand_as(system), upper=False, unitriangular=True)
+    return found.to(strict.dtype)
