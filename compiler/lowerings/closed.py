@@ -10,16 +10,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from nldsl.compiler import affine, buffers, memories, rules, weighing
-from nldsl.compiler.affine import Form, Key, NotAffine
+from nldsl.compiler import affine, buffers, memories, weighing
+from nldsl.compiler.affine import Form, NotAffine
 from nldsl.compiler.dependences import origins
-from nldsl.compiler.lowerings import gathering, reasons, trial
+from nldsl.compiler.lowerings import gathering, reasons, trial, updates
 from nldsl.compiler.lowerings.trial import Tried
 from nldsl.compiler.lowerings.weight import Weight
 from nldsl.compiler.masks import LEAD
 from torch import Tensor
 
-from nldsl.graph import Leaf, Memory, Objective, Rule, Stream
+from nldsl.graph import Memory, Objective, Stream
 
 if TYPE_CHECKING:
     from nldsl.compiler.distribute import Loop
@@ -171,58 +171,7 @@ class Ticks:
         elif part != "write":
             self.found[record.id] = gathering.at_running_weight(self, record)
         if part != "gather":
-            self._write(record)
-
-    def _write(self, record: Objective) -> None:
-        assert record.optimizer is not None and record.retention is not None
-        machine = self.piece.machine
-        if any(rules.asks(machine, r, "total_norm") for r in (record.optimizer, record.retention)):
-            raise NotAffine("its rule looks at the norm of all gradients")
-        found = self.found.get(record.id) or gathering.held(self, record)
-        kept = self.piece.frame.get(record.id, {}).get("rules", {})
-        for memory, leaf, _ in record.optimizer.bodies:
-            weight, own = self.weight(memory, leaf), found[f"{memory}.{leaf}"]
-            if own.key is not None and own.band is None:
-                weight.key = own.key
-            old = weight.now["w"]
-            given: dict[str, Any] = {"w": old, "g": Form({weight.write(own.x, own.known, own.answers, own.band): 1.0})}
-            if weight.key is not None:
-                given["key"] = Key()
-            if "start" in self.piece.frame[memory]:
-                weight.keep("start", self.piece.frame[memory]["start"][leaf])
-                given["start"] = weight.now["start"]
-            update = self._rule(record, record.optimizer, "optimizer", (memory, leaf), given, kept)
-            if not any((m, n) == (memory, leaf) for m, n, _ in record.retention.bodies):
-                weight.now["w"] = Form(affine.plus(old.terms, update.terms))
-            else:
-                given = given | {"u": update}
-                weight.now["w"] = self._rule(record, record.retention, "retention", (memory, leaf), given, kept)
-
-    def _rule(
-        self, record: Objective, rule: Rule, role: str, place: tuple[str, str], given: dict[str, Any], kept: Any
-    ) -> Form:
-        """What a rule makes of forms, with the states that it keeps from update to update."""
-        memory, leaf = place
-        weight = self.weight(memory, leaf)
-        slot = f"{memory}.{leaf} {role}"
-        body = self.piece.machine.bodies[next(b for m, n, b in rule.bodies if (m, n) == place)]
-        before = kept.get(slot, {})
-        batch, heads, ticks = weight.lead
-        for name, held in before.get("frame", {}).items():
-            value = held["weights"]["value"]
-            weight.kept[f"{slot}.{name}"] = value.reshape(batch, 1, heads, *weight.shape)
-        inputs: dict[str, Any] = {}
-        for port in body.inputs:
-            source = rule.args[int(port.id[3:])] if port.id.startswith("arg") else port.stream
-            if not source and port.id not in given:
-                raise NotAffine(f"it uses `{port.id}`")
-            inputs[port.id] = self.value(source) if source else given[port.id]
-        count = before.get("count", torch.zeros(batch * heads, 1, 1, dtype=torch.int64, device=weight.device))
-        number = count.reshape(batch, 1, heads) + torch.arange(ticks, device=weight.device).reshape(1, -1, 1)
-        first = self.piece.number - memories.begun(self.piece, self.piece.facts.memories[memory])
-        assert isinstance(first, int)
-        updates = affine.Updates(number, first)
-        return affine.applied(weight, body, inputs, slot, updates, self.piece.machine.facts(body).calls)
+            updates.write(self, record)
 
     # Values
 
@@ -284,34 +233,4 @@ class Ticks:
             frame[memory] = frame[memory] | {"weights": frame[memory]["weights"] | weights}
         for record, part in self.loop.nodes:
             if isinstance(record, Objective) and part != "gather":
-                self._keep(record, states)
-
-    def _keep(self, record: Objective, states: dict[str, Tensor]) -> None:
-        """What the rules of a learn keep for the next tick."""
-        assert record.optimizer is not None and record.retention is not None
-        before = self.piece.frame.get(record.id, {})
-        kept = dict(before.get("rules", {}))
-        for rule, role in ((record.optimizer, "optimizer"), (record.retention, "retention")):
-            for memory, leaf, name in rule.bodies:
-                body = self.piece.machine.bodies[name]
-                if rules.keeps_nothing(body):
-                    continue
-                slot = f"{memory}.{leaf} {role}"
-                batch, heads, ticks = self.weights[memory, leaf].lead
-                zero = torch.zeros(batch * heads, 1, 1, dtype=torch.int64, device=self.piece.clock.device)
-                count = kept.get(slot, {}).get("count", zero) + ticks
-                own = [r for r in body.records if isinstance(r, Memory)]
-                kept[slot] = {
-                    "count": count,
-                    "frame": {r.id: _kept(states[f"{slot}.{r.id}"], r.leaves[0]) for r in own},
-                }
-        left = {n: v for n, v in before.items() if n == "anchor"} | ({"rules": kept} if kept else {})
-        if record.id in self.buffers:
-            left["buffer"] = self.buffers[record.id]
-        if left:
-            self.piece.frame[record.id] = left
-
-
-def _kept(state: Tensor, leaf: Leaf) -> dict[str, Any]:
-    batch, _, heads = state.shape[:LEAD]
-    return {"weights": {leaf.name: state.reshape(batch * heads, 1, 1, *state.shape[LEAD:])}}
+                updates.keep(self, record, states)

@@ -65,6 +65,11 @@ PROGRAMS = {
         block(TAUGHT + "weighted sigmoid(sum(h)) retaining erase(0.9, 0.1) by gd(0.1) every token", net="matrix(d)"),
         block(TAUGHT + "retaining decay(0.9) by momentum(0.1, sigmoid(sum(h))) every token", net="matrix(d)"),
         block(TAUGHT + "retaining erase(0.9, 0.1) by nesterov(0.1) every token", net="matrix(d)"),
+        block(
+            "learn M : k -> h minimizing dot by momentum(0.1) every token",
+            net="matrix(d)",
+            above="learn M : h -> k minimizing dot by momentum(0.05, 0.5) every token",
+        ),
         block("learn M : k -> h - 0.5 * M(2 * k) minimizing dot by gd(0.1) every token", net="matrix(d)"),
         block("learn M : k -> h minimizing dot by gd(0.1) every token", net="linear_bias(d)"),
         block(TAUGHT + "by momentum(0.1) every token hold state for 4 tokens"),
