@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -62,6 +61,7 @@ class CompiledModule(Scope):
         self.graph = graph
         self.plan = planned(graph, only)
         self.runner = Runner(graph, self.plan.stages, dtype, seed, memory_budget)
+        self.program = states.fingerprint(meaning(graph))
         self.vocabularies = vocabularies(graph)
         for name, value in draw_all(learned_parameters(graph).values(), seed, dtype, place).items():
             self.place(name.split("."), nn.Parameter(value.detach()))
@@ -237,11 +237,6 @@ class CompiledModule(Scope):
         )
 
     # What it is
-
-    @cached_property
-    def program(self) -> int:
-        """What its states belong to."""
-        return states.fingerprint(meaning(self.graph))
 
     @property
     def device(self) -> torch.device:

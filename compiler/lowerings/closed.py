@@ -32,7 +32,7 @@ MAPPED = 16  # where every tick has its own states, it is their room that counts
 
 def tried(loop: Loop, machine: Any) -> Tried:
     """Whether and why a loop can run like this: it is tried out on tensors without numbers."""
-    ticks = Ticks(trial.piece(loop, machine), loop, trial.Unsolved)
+    ticks = _Unsolved(trial.piece(loop, machine), loop)
     try:
         ticks.run()
     except NotAffine as reason:
@@ -53,8 +53,8 @@ class Ticks:
     """Some ticks of a loop. weights: those it writes. told: streams that are forms of a weight. waiting:
     streams that are computed when they are asked for."""
 
-    def __init__(self, piece: Piece, loop: Loop, kind: type[Weight] = Weight) -> None:
-        self.piece, self.loop, self.kind = piece, loop, kind
+    def __init__(self, piece: Piece, loop: Loop) -> None:
+        self.piece, self.loop = piece, loop
         self.weights: dict[tuple[str, str], Weight] = {}  # by memory and leaf
         self.told: dict[str, tuple[Weight, Form]] = {}
         self.waiting: dict[str, Stream] = {}
@@ -95,8 +95,11 @@ class Ticks:
         if (memory, leaf) not in self.weights:
             if memory not in self.piece.frame:
                 memories.restart(self.piece, self.piece.facts.memories[memory], True)
-            self.weights[memory, leaf] = self.kind(self.piece.frame[memory]["weights"][leaf], self.piece.ticks)
+            self.weights[memory, leaf] = self.made(self.piece.frame[memory]["weights"][leaf])
         return self.weights[memory, leaf]
+
+    def made(self, value: Tensor) -> Weight:
+        return Weight(value, self.piece.ticks)
 
     def _stream(self, record: Stream) -> None:
         if record.op == "weight":
@@ -234,3 +237,10 @@ class Ticks:
         for record, part in self.loop.nodes:
             if isinstance(record, Objective) and part != "gather":
                 updates.keep(self, record, states)
+
+
+class _Unsolved(Ticks):
+    """The same, to find out whether it can be done."""
+
+    def made(self, value: Tensor) -> Weight:
+        return trial.Unsolved(value, self.piece.ticks)
