@@ -91,7 +91,7 @@ def _sum(weight: Weight, stream: Stream, args: list[Any], sign: float = 1.0) -> 
         if isinstance(a, kind) and isinstance(b, kind):
             return kind(plus(a.terms, scaled(b.terms, sign)))
     if all(isinstance(x, Form) or (isinstance(x, Tensor) and x.dim() == LEAD + len(weight.shape)) for x in args):
-        a, b = (_written(weight, x) for x in args)
+        a, b = (written(weight, x) for x in args)
         return Form(plus(a.terms, scaled(b.terms, sign)))
     raise NotAffine(f"`{stream.op}` of a weight and a number")
 
@@ -157,12 +157,12 @@ def applied(
             values[record.id] = weight.now[f"{slot}.{record.memory}"]
         elif record.op == "assign":
             new = values[str(record.args[0])] if isinstance(record.args[0], str) else None
-            weight.now[f"{slot}.{record.memory}"] = _written(weight, new)
+            weight.now[f"{slot}.{record.memory}"] = written(weight, new)
         elif record.op == "tick":
             values[record.id] = updates.count.double()
         else:
             values[record.id] = _value(weight, record, values, calls)
-    return _written(weight, values[body.results[0]])
+    return written(weight, values[body.results[0]])
 
 
 def _open(weight: Weight, memory: Memory, slot: str, updates: Updates) -> None:
@@ -210,8 +210,8 @@ def _known(weight: Weight, args: list[Any], reason: NotAffine) -> list[Any]:
         raise reason from None
 
 
-def _written(weight: Weight, value: Any) -> Form:
-    """What a rule gives, as a form: what is known is written as a whole."""
+def written(weight: Weight, value: Any) -> Form:
+    """A value as a form: what is known is written as a whole, at every tick its own."""
     if isinstance(value, Form):
         return value
     if not isinstance(value, Tensor):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from nldsl.compiler import affine, buffers, memories, weighing
 from nldsl.compiler.affine import Form, NotAffine
 from nldsl.compiler.dependences import origins
@@ -134,21 +133,12 @@ class Ticks:
         try:
             args = [self.told[str(a)][1] if a in self.told else self.value(a) for a in record.args]
             if record.op in ("add", "sub"):
-                args = [a if isinstance(a, Form) else self._constant(weight, a) for a in args]
+                args = [affine.written(weight, number(self.piece, a)) for a in args]
             form = affine.ROWS[record.op](weight, record, args)
         except NotAffine:
             return False
         self.told[record.id] = weight, form
         return True
-
-    def _constant(self, weight: Weight, value: Any) -> Form:
-        """A known value that is added to a weight, at every tick its own."""
-        value = value if isinstance(value, Tensor) else torch.full((1,) * LEAD, float(value), dtype=weight.dtype)
-        whole = value.reshape(
-            *value.shape[:LEAD], *(1,) * (LEAD + len(weight.shape) - value.dim()), *value.shape[LEAD:]
-        )
-        batch, heads, ticks = weight.lead
-        return Form({weight.write(None, whole.expand(batch, ticks, heads, *weight.shape), {}): 1.0})
 
     def _assign(self, record: Stream) -> None:
         if record.every != 1:
@@ -160,7 +150,7 @@ class Ticks:
             if other is not weight:
                 raise NotAffine("it becomes what another memory was")
         else:
-            form = self._constant(weight, self.value(source))
+            form = affine.written(weight, number(self.piece, self.value(source)))
         weight.now["w"] = form
 
     # Learning
@@ -244,3 +234,8 @@ class _Unsolved(Ticks):
 
     def made(self, value: Tensor) -> Weight:
         return trial.Unsolved(value, self.piece.ticks)
+
+
+def number(piece: Piece, value: Any) -> Any:
+    """A number as a tensor; all else as it is."""
+    return weighing.number(piece, value) if isinstance(value, float) else value
