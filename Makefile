@@ -11,7 +11,7 @@ SEEDS  := 0 2000
 JOBS   := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format bless agree library bench costs docs clean
+.PHONY: help demo test lint types format bless agree library bench lengths costs docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ library: $(READY) ## compare, train, run and examine every program of the librar
 
 bench: $(READY) $(PEERS)/.ready ## speed next to peers, side by side: hours; SPEED="--only NAME --rounds N" for a part
 	$(BIN)/python -m benchmarks.speed $(SPEED)
+
+lengths: $(READY) ## what a token costs the library's programs as texts get longer, up to 65 536 tokens
+	$(BIN)/python -m benchmarks.lengths
 
 costs: $(READY) ## compare what `nldsl cost` says of every program of the library with real runs
 	$(BIN)/python benchmarks/check_cost.py

@@ -1,12 +1,12 @@
-"""The part of a chunk's body that needs no state, for all chunks of a loop at once (see `hoisting.py`)."""
+"""The part of a chunk's body that needs no state, for all chunks of a loop at once (see `bodies/hoisting.py`)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
+from nldsl.compiler.bodies.hoisting import Hoisted
 from nldsl.compiler.chunks import Cut
-from nldsl.compiler.hoisting import Hoisted
 from nldsl.compiler.needs import phase
 from nldsl.compiler.nested import counted, flattened
 from nldsl.compiler.piece import clock_of
@@ -28,14 +28,15 @@ def stateless(form: Any) -> list[int]:
 def called(body: Step, hoisted: Hoisted, asked: Asked, stretched: bool) -> list[Tensor]:
     """What a body gives, its early part done at the first chunk that needs it, for all that follow. stretched: this may
     be done again, so that what is not there now must not be there then."""
-    early = _early(body, hoisted, asked, stretched)
-    if early is None:
-        assert body.graph is not None
-        return body.graph(*asked.tensors)  # type: ignore[no-any-return]
-    return hoisted.late(*asked.tensors, *early)  # type: ignore[no-any-return]
+    known = _known(body, hoisted, asked, stretched)
+    if known is None:
+        known = hoisted.early(*(asked.tensors[i] for i in hoisted.places))
+    assert body.call is not None
+    return body.call([*asked.tensors, *known], stretched)
 
 
-def _early(body: Step, hoisted: Hoisted, asked: Asked, stretched: bool) -> list[Tensor] | None:
+def _known(body: Step, hoisted: Hoisted, asked: Asked, stretched: bool) -> list[Tensor] | None:
+    """The early results of a chunk, where they are found together with those of others."""
     piece = asked.piece
     if not isinstance(piece.values, Cut) or not isinstance(piece.number, int):
         return None

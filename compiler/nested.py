@@ -40,3 +40,15 @@ def counted(form: Form) -> int:
         return 1
     kind, *rest = form
     return sum(counted(f[1] if kind == "dict" else f) for f in rest) if kind in ("dict", "list") else 0
+
+
+def paths(form: Form, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where each tensor of a form stands: the names and places that lead to it."""
+    if form is Tensor:
+        yield path
+        return
+    kind, *rest = form
+    if kind in ("dict", "list"):
+        for i, inner in enumerate(rest):
+            name, value = inner if kind == "dict" else (i, inner)
+            yield from paths(value, (*path, name))

@@ -8,26 +8,30 @@ for), so that nothing of Python or of `torch.func` is left at run time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
 import torch
 from nldsl.compiler import early, stages
+from nldsl.compiler.bodies.adjoint import Body, Compiler
+from nldsl.compiler.bodies.hoisting import Hoisted, hoisted
+from nldsl.compiler.bodies.joining import joined
+from nldsl.compiler.bodies.tidy import tidied
 from nldsl.compiler.chunks import Cut
 from nldsl.compiler.dependences import Node
 from nldsl.compiler.distribute import Loop, Stage, Together
-from nldsl.compiler.hoisting import Hoisted, hoisted
-from nldsl.compiler.joining import joined
 from nldsl.compiler.masks import LEAD
 from nldsl.compiler.needs import Needs, mode, needs_of, phase
-from nldsl.compiler.nested import flattened, restored
+from nldsl.compiler.nested import flattened, paths, restored
 from nldsl.compiler.piece import Piece
 from nldsl.compiler.recompute import Untraced
-from nldsl.compiler.tidy import tidied
 from torch import Tensor, fx, nn
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import _disable_current_modes
+
+Called = Callable[[Sequence[Tensor], bool], list[Tensor]]  # its inputs, and whether they will be given to it again
 
 
 @dataclass
@@ -36,7 +40,8 @@ class Step:
     the form of its results."""
 
     met: int = 0
-    call: Callable[..., Any] | None = None
+    call: Called | None = None
+    compiled: Callable[..., Any] | None = None
     graph: fx.GraphModule | None = None
     hoisted: Hoisted | None = None
     form: Any = None
@@ -69,11 +74,11 @@ class Steps:
         self.patience, self.everything, self.hoists = patience, False, True
         self.bodies: dict[Any, Step] = {}
         self.own: set[Any] = set()  # bodies with numbers in them that one stage drew: each stage has its own
-        self.compiler: Callable[[Callable[..., Any], bool | None], Callable[..., Any]] | None = None
+        self.compiler: Compiler | None = None
         self.stretched = False  # nothing may be traced now, as it will be run again
         self._needs: dict[int, Needs] = {}
 
-    def compiled(self, compiler: Callable[[Callable[..., Any], bool | None], Callable[..., Any]]) -> None:
+    def compiled(self, compiler: Compiler) -> None:
         """Hand all bodies to a compiler from now on: a function, and whether its shapes may change."""
         self.compiler = compiler
         self.bodies.clear()
@@ -97,14 +102,14 @@ class Steps:
             self._trace(body, key, asked)
         assert body.call is not None
         if body.hoisted is None:
-            results = body.call(*asked.tensors)
+            results = body.call(asked.tensors, self.stretched)
         else:
             results = early.called(body, body.hoisted, asked, self.stretched)
         self._finish(asked, body, results)
 
-    def called(self, graph: fx.GraphModule) -> Callable[..., Any]:
-        """What is called in place of a body from now on."""
-        return graph if self.compiler is None else self.compiler(graph, False)
+    def called(self, graph: fx.GraphModule, handed: Mapping[int, int]) -> Called:
+        """How a body is called from now on. handed: which result an input is at the next chunk, by their places."""
+        return Body(graph, handed, self.compiler)
 
     def together(self, piece: Piece, stage: Together) -> None:
         """Run records over all ticks, compiled for any number of them."""
@@ -117,15 +122,15 @@ class Steps:
         asked = self._asked(piece, stage, stage.nodes, False)
         body = self._body((asked.phase, piece.ticks == 1), asked)
         body.met += 1
-        if body.call is None:  # the first time it is run as it is, and so is known what it gives
+        if body.compiled is None:  # the first time it is run as it is, and so is known what it gives
             function = self._function(body, asked)
             self._finish(asked, body, function(*asked.tensors))
-            body.call = self.compiler(function, None)
+            body.compiled = self.compiler(function, None)
             return
         for x in asked.tensors:
             if x.dim() >= LEAD and x.shape[1] == piece.ticks > 1 and not isinstance(x, nn.Parameter):
                 torch._dynamo.maybe_mark_dynamic(x, 1)
-        self._finish(asked, body, body.call(*asked.tensors))
+        self._finish(asked, body, body.compiled(*asked.tensors))
 
     def _body(self, key: Any, asked: Asked) -> Step:
         """The body for stages of this kind; one with numbers of its own is for one stage alone."""
@@ -143,13 +148,16 @@ class Steps:
         if any(node.op == "get_attr" for node in graph.graph.nodes) and whole not in self.own:
             self.own.add(whole)
             self.bodies[id(asked.todo), whole] = self.bodies.pop(whole)
-        tidied(graph.graph)
-        joined(graph.graph)
+        with _disable_current_modes():  # nothing of this is run
+            tidied(graph.graph)
+            joined(graph.graph)
         graph.recompile()
         body.title, body.graph = title(asked), graph
-        body.call = self.called(graph)
-        if self.hoists and self.compiler is None and isinstance(asked.piece.values, Cut):
+        places = {path: i for i, path in enumerate(paths(body.form)) if path[0] == "frame"}
+        handed = {i: places[path] for i, path in enumerate(paths(asked.form)) if path in places}
+        if self.hoists and isinstance(asked.piece.values, Cut):
             body.hoisted = hoisted(graph, early.stateless(asked.form))
+        body.call = self.called(body.hoisted.late if body.hoisted else graph, handed)
 
     def _asked(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> Asked:
         needs = self._needs.get(id(todo))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
-from nldsl.compiler.tidy import tidied
+from nldsl.compiler.bodies.tidy import tidied
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -54,8 +54,9 @@ def own(name: str, program: str, compiled: bool = False, **options: Any) -> Side
     return Side(name, partial(ours.block, program, **options), compiled, warming=ours.WARMING)
 
 
-def lmm(chunk: int) -> Side:
-    return own(f"Titans LMM, chunk {chunk}", "std.titans:LMM", chunk=chunk)
+def lmm(chunk: int, compiled: bool = False, budget: int = 0) -> Side:
+    within = f", chunks within {budget >> 20} MiB" if budget else ""
+    return own(f"Titans LMM, chunk {chunk}{within}", "std.titans:LMM", compiled, chunk=chunk, memory_budget=budget)
 
 
 def titans(chunk: int, batched: bool) -> Side:
@@ -64,9 +65,9 @@ def titans(chunk: int, batched: bool) -> Side:
     return Side(f"titans-pytorch NeuralMemory, chunk_size={chunk}{batch}", build, packages=("titans-pytorch",))
 
 
-def hope(periods: tuple[int, ...]) -> Side:
+def hope(periods: tuple[int, ...], compiled: bool = False) -> Side:
     build = partial(ours.model, "std.hope:Hope", depth=1, chunk=16, periods=periods)
-    return Side(f"Hope, one layer, chunk 16, periods {periods}", build, warming=ours.WARMING)
+    return Side(f"Hope, one layer, chunk 16, periods {periods}", build, compiled, warming=ours.WARMING)
 
 
 def nested_learning(periods: tuple[int, ...]) -> Side:
@@ -85,22 +86,30 @@ def naive(name: str) -> str:
 
 FLA = ("fla-core",)
 
+TITANS_16 = Case(lmm(16), titans(16, False), {512: 3, 2048: 6}, 1 / 8, {512: 1_808, 2048: 807}, differs=GATES + AT_ONCE)
+TITANS_64 = Case(
+    lmm(64), titans(64, False), {512: 1.8, 2048: 1.8}, 1 / 4, {512: 4_558, 2048: 5_368}, differs=GATES + AT_ONCE
+)
+TTT_MLP = Case(
+    own("TTT-MLP, chunk 16", "std.ttt:TTTMLP", chunk=16),
+    Side("TTT-MLP by hand: dual form, checkpointed scan", partial(byhand_ttt.ttt_mlp, chunk=16)),
+    {512: 2.5, 2048: 2.5},
+    known={512: 1_544, 2048: 1_435},
+)
+
 CASES: dict[str, Case] = {
-    "titans-16": Case(
-        lmm(16), titans(16, False), {512: 3, 2048: 6}, 1 / 8, {512: 1_808, 2048: 807}, differs=GATES + AT_ONCE
-    ),
+    "titans-16": TITANS_16,
+    "titans-16-compiled": replace(TITANS_16, ours=lmm(16, compiled=True)),
+    "titans-16-budget": replace(TITANS_16, ours=lmm(16, budget=128 << 20)),
     "titans-16-batch": Case(lmm(16), titans(16, True), {512: 3, 2048: 6}, 1 / 8, differs=GATES),
-    "titans-64": Case(
-        lmm(64), titans(64, False), {512: 1.8, 2048: 1.8}, 1 / 4, {512: 4_558, 2048: 5_368}, differs=GATES + AT_ONCE
-    ),
+    "titans-64": TITANS_64,
+    "titans-64-compiled": replace(TITANS_64, ours=lmm(64, compiled=True)),
+    "titans-64-budget": replace(TITANS_64, ours=lmm(64, budget=64 << 20)),
     "titans-64-batch": Case(lmm(64), titans(64, True), {512: 1.8, 2048: 1.8}, 1 / 4, differs=GATES),
-    "ttt-mlp": Case(
-        own("TTT-MLP, chunk 16", "std.ttt:TTTMLP", chunk=16),
-        Side("TTT-MLP by hand: dual form, checkpointed scan", partial(byhand_ttt.ttt_mlp, chunk=16)),
-        {512: 2.5, 2048: 2.5},
-        known={512: 1_544, 2048: 1_435},
-    ),
+    "ttt-mlp": TTT_MLP,
+    "ttt-mlp-compiled": replace(TTT_MLP, ours=own("TTT-MLP, chunk 16", "std.ttt:TTTMLP", compiled=True, chunk=16)),
     "hope": Case(hope(SLOW), nested_learning(SLOW), {512: 12, 2048: 12}, differs=HOPE),
+    "hope-compiled": Case(hope(SLOW, compiled=True), nested_learning(SLOW), {512: 12, 2048: 12}, differs=HOPE),
     "hope-fast": Case(hope(FAST), nested_learning(FAST), {512: 12, 2048: 12}, known={512: 101}, differs=HOPE),
     "deltanet": Case(
         own("DeltaNet", "std.delta:DeltaNet"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from nldsl.compiler.cost.shapes import META, Shapes, tensors_in
 from nldsl.compiler.cost.work import Work, work_of
-from nldsl.compiler.steps import Asked, Steps
+from nldsl.compiler.steps import Asked, Called, Steps
 from torch import Tensor, fx
 from torch.fx import traceback
 from torch.fx._symbolic_trace import is_fx_symbolic_tracing
@@ -125,7 +125,8 @@ class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class OwnedSteps(Steps):
-    """Bodies that are traced at once, and say which record is at work while they run."""
+    """Bodies that are traced at once, and say which record is at work while they run. Their gradients are autograd's,
+    operator by operator, so that each belongs to a record too."""
 
     def __init__(self) -> None:
         super().__init__(patience=0)
@@ -135,7 +136,7 @@ class OwnedSteps(Steps):
     def key(self, key: Any, asked: Asked) -> Any:
         return id(asked.todo), super().key(key, asked)
 
-    def called(self, graph: fx.GraphModule) -> Callable[..., Any]:
+    def called(self, graph: fx.GraphModule, handed: Mapping[int, int]) -> Called:
         def at(record: str) -> None:
             self.at(record)
 
@@ -147,4 +148,4 @@ class OwnedSteps(Steps):
                     graph.graph.call_function(at, (record,))
                 now = record
         graph.recompile()
-        return graph
+        return lambda inputs, stretched: graph(*inputs)

@@ -1,7 +1,7 @@
 """How the states of a weight pass through the ticks of a chunk: the numbers, without the weights.
 
-c[t+1] = A[t] c[t] + sum over writes b[t] (what is written at t); with P[t, s] = A[t-1] ... A[s]. They are few, and what
-gates learn is a sum of many of them: they are computed in float64.
+c[t+1] = A[t] c[t] + sum over writes b[t] (what is written at t); with P[t, s] = A[t-1] ... A[s]. What is of each tick
+is in float64, for what a gate learns is a sum over many; what is of two ticks is in the states' own type.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from nldsl.compiler.affine import Form, Number
-from nldsl.compiler.lowerings.products import products
+from nldsl.compiler.lowerings.products import products, total_of
 from torch import Tensor
 
 Terms = Mapping[str | int, Number]
@@ -21,8 +21,13 @@ class Passage:
 
     def __init__(self, names: Sequence[str], told: Mapping[str, Form], ticks: int, like: Tensor, writes: int) -> None:
         self.names, self.told, self.ticks, self.like, self.writes = list(names), told, ticks, like, writes
-        rows = torch.broadcast_tensors(*(self.row(told[n].terms) for n in self.names))  # type: ignore[no-untyped-call]
-        self.products = products(torch.stack(rows, dim=-2))
+        steps = {(n, str(m)): self.line(c) for n in self.names for m, c in told[n].terms.items() if self.counts(m, c)}
+        lines = torch.broadcast_tensors(*steps.values())  # type: ignore[no-untyped-call]
+        self.products = products(self.names, dict(zip(steps, lines, strict=True)), ticks, like.dtype)
+
+    def counts(self, term: str | int, c: Number) -> bool:
+        """Whether a term of a form is one of the states, and there at all."""
+        return term in self.names and not _is(c, 0.0)
 
     def line(self, c: Number) -> Tensor:
         """A coefficient [batch or 1, heads or 1, ticks]."""
@@ -32,36 +37,55 @@ class Passage:
             line = torch.full((1, 1, 1), float(c), dtype=torch.float64, device=self.like.device)
         return line.expand(*line.shape[:2], self.ticks)
 
-    def row(self, terms: Terms) -> Tensor:
-        """The coefficients of the states, [..., ticks, states]."""
-        lines = (self.line(terms.get(n, 0.0)) for n in self.names)
-        return torch.stack(torch.broadcast_tensors(*lines), dim=-1)  # type: ignore[no-untyped-call]
-
-    def into(self, i: int) -> Tensor | None:
-        """How much of a write goes into each state at its tick, [..., ticks, states]."""
-        found: dict[str | int, Number] = {n: self.told[n].terms[i] for n in self.names if i in self.told[n].terms}
-        return self.row(found) if found else None
-
-    def spread(self, form: Form) -> tuple[Tensor, dict[int, Tensor]]:
-        """How much the states before the first tick, [..., ticks, states], and each write at tick s, [..., ticks,
-        ticks], count for a form at tick t."""
-        f = self.row(form.terms)
-        carried = (f[..., :, None, :, None] * self.products[..., : self.ticks, :, :, :]).sum(-2)  # [..., t, s, states]
+    def spread(self, form: Form) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
+        """How much each state before the first tick, [..., ticks], and each write at tick s, [..., ticks, ticks], count
+        for a form at tick t; those that don't are left out."""
+        carried: dict[str, Tensor] = {}
+        written: dict[str, Tensor] = {}
+        for name in self.names:
+            terms = [
+                (self.products[str(row), name], c)
+                for row, c in form.terms.items()
+                if self.counts(row, c) and (row, name) in self.products
+            ]
+            if terms:
+                carried[name] = self.plain(total_of(_times(p.start, c, self.line(c)) for p, c in terms))
+                written[name] = total_of(_times(p.seen, c, self.plain(self.line(c))[..., None]) for p, c in terms)
         seen: dict[int, Tensor] = {}
         for i in range(self.writes):
-            into, now = self.into(i), form.terms.get(i)
-            before = None if into is None else (carried[..., 1:, :] * into[..., None, :, :]).sum(-1)
-            if now is not None:
-                own = torch.diag_embed(self.line(now))
-                before = own if before is None else before + own
-            if before is not None:
-                seen[i] = before.to(self.like.dtype)
-        return carried[..., 0, :].to(self.like.dtype), seen
+            parts = [
+                _times(written[name], c, self.plain(self.line(c))[..., None, :])
+                for name, c in self.into(i).items()
+                if name in written
+            ]
+            if i in form.terms:
+                parts.append(torch.diag_embed(self.line(form.terms[i])))
+            if parts:
+                seen[i] = self.plain(total_of(parts))
+        return carried, seen
 
-    def end(self, name: str) -> tuple[Tensor, dict[int, Tensor]]:
-        """The same for a state after the last tick: [..., states] and [..., ticks]."""
-        row = self.names.index(name)
-        carried, written = self.products[..., -1, 0, row, :], self.products[..., -1, 1:, row, :]
-        into = ((i, self.into(i)) for i in range(self.writes))
-        rates = {i: (written * rate).sum(-1) for i, rate in into if rate is not None}
-        return carried.to(self.like.dtype), {i: x.to(self.like.dtype) for i, x in rates.items()}
+    def end(self, name: str) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
+        """The same for a state after the last tick: [...] and [..., ticks]."""
+        rows = {other: p for (row, other), p in self.products.items() if row == name}
+        rates: dict[int, Tensor] = {}
+        for i in range(self.writes):
+            parts = [_times(rows[n].written, c, self.line(c)) for n, c in self.into(i).items() if n in rows]
+            if parts:
+                rates[i] = self.plain(total_of(parts))
+        return {other: self.plain(p.left.squeeze(-1)) for other, p in rows.items()}, rates
+
+    def into(self, i: int) -> dict[str, Number]:
+        """How much of a write goes into each state at its tick."""
+        return {n: self.told[n].terms[i] for n in self.names if i in self.told[n].terms}
+
+    def plain(self, x: Tensor) -> Tensor:
+        """In the states' own type."""
+        return x.to(self.like.dtype)
+
+
+def _is(c: Number, value: float) -> bool:
+    return isinstance(c, float | int) and c == value
+
+
+def _times(x: Tensor, c: Number, line: Tensor) -> Tensor:
+    return x if _is(c, 1.0) else x * line

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import torch
 from nldsl.compiler.affine import Form, NotAffine, Number
 from nldsl.compiler.lowerings.passage import Passage, Terms
+from nldsl.compiler.lowerings.products import total_of
 from torch import Tensor
 
 
@@ -129,12 +130,12 @@ class Weight:
         reading = self.readings[self.read(u, form)]
         if reading.value is None:
             alpha, seen = self.passage.spread(form)
-            total = self._carried(u, alpha)
+            parts = self._carried(u, alpha)
             for i, w in enumerate(self.writes):
                 if i in seen:
                     assert w.x is not None and w.r is not None
-                    total = total + (w.of_sources(seen[i]) * (u @ w.x.mT)) @ w.r
-            reading.value = total
+                    parts.append((w.of_sources(seen[i]) * (u @ w.x.mT)) @ w.r)
+            reading.value = total_of(parts)
         return reading.value
 
     def whole(self, form: Form) -> Tensor:
@@ -150,19 +151,19 @@ class Weight:
     def _solve(self, reading: Reading) -> None:
         """The answers that are written back: y = base + (what they write, as read at earlier ticks) y."""
         alpha, seen = self.passage.spread(reading.form)
-        right = self._carried(reading.u, alpha)
+        parts = self._carried(reading.u, alpha)
         system: Tensor | None = None
         for i, w in enumerate(self.writes):
             if i not in seen or w.x is None:
                 continue
             inner = w.of_sources(seen[i]) * (reading.u @ w.x.mT)
             if w.known is not None:
-                right = right + inner @ w.known
+                parts.append(inner @ w.known)
             for c in w.answers.values():
                 term = inner if is_one(c) else inner * self.passage.line(c)[..., None, :].to(inner.dtype)
                 system = term if system is None else system + term
         assert system is not None
-        reading.value = inverse(system.tril(-1)) @ right
+        reading.value = inverse(system.tril(-1)) @ total_of(parts)
 
     def _written(self, w: Write) -> Tensor:
         parts = [] if w.known is None else [w.known]
@@ -172,19 +173,16 @@ class Weight:
             parts.append(value if is_one(c) else self.passage.line(c)[..., None].to(value.dtype) * value)
         return total_of(parts)
 
-    def _carried(self, u: Tensor, alpha: Tensor) -> Tensor:
+    def _carried(self, u: Tensor, alpha: Mapping[str, Tensor]) -> list[Tensor]:
         """What rows read of the states before the first tick."""
-        return total_of(
-            (alpha[..., column, None] * u) @ self.states[name].squeeze(1)
-            for column, name in enumerate(self.passage.names)
-            if self._carries("w", name)
-        )
+        carried = [n for n in alpha if self._carries("w", n)]
+        return [(alpha[n][..., None] * u) @ self.states[n].squeeze(1) for n in carried]
 
     def _whole(self, form: Form, passage: Passage) -> Tensor:
         alpha, seen = passage.spread(form)
         parts = [
-            alpha[..., column, None] * self.states[name].reshape(*self.lead[:2], 1, -1)
-            for column, name in enumerate(passage.names)
+            alpha[name][..., None] * self.states[name].reshape(*self.lead[:2], 1, -1)
+            for name in alpha
             if any(self._carries(str(term), name) for term in form.terms if term in passage.told)
         ]
         parts += [self._summed(rates, self.writes[i]) for i, rates in seen.items()]
@@ -198,8 +196,8 @@ class Weight:
         alpha, written = self.passage.end(name)
         rest = (1,) * len(self.shape)
         parts = [
-            alpha[..., column].reshape(*alpha.shape[:-1], *rest) * self.states[other].squeeze(1)
-            for column, other in enumerate(self.passage.names)
+            alpha[other].reshape(*alpha[other].shape, *rest) * self.states[other].squeeze(1)
+            for other in alpha
             if self._carries(name, other)
         ]
         products: dict[int, tuple[Tensor, Tensor]] = {}  # one for all writes with the same x
@@ -247,13 +245,6 @@ class Weight:
                 found.append(name)
                 todo += [t for t in self.now[name].terms if isinstance(t, str)]
         return found
-
-
-def total_of(parts: Iterable[Tensor]) -> Tensor:
-    first, *others = parts
-    for part in others:
-        first = first + part
-    return first
 
 
 def _same(a: Terms, b: Terms) -> bool:

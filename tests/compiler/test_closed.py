@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from nldsl.compiler.lowerings.products import products
+from nldsl.compiler.lowerings.products import Products, products
 from nldsl.compiler.module import CompiledModule
 from torch import Tensor
 
@@ -93,17 +93,39 @@ def test_it_loses_no_more_than_token_by_token(rule: str, alike: float, dtype: to
     assert all(a <= 2 * b + torch.finfo(dtype).eps for a, b in zip(closed, slow, strict=True)), (closed, slow)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("there", ["a", "ab", "abc"])
+@pytest.mark.parametrize("left_out", ["", "ba", "ba bb", "ab ba", "aa ab ac", "bb ca"])
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 13])
-def test_products(n: int, count: int) -> None:
-    steps = torch.randn(2, count, n, n, dtype=torch.float64, generator=torch.Generator().manual_seed(n))
-    all_products = products(steps)
+def test_products(there: str, left_out: str, count: int) -> None:
+    """Against the product of whole matrices, whatever entries are always 0."""
+    random, n = torch.Generator().manual_seed(count), len(there)
+    steps = torch.randn(2, count, n, n, dtype=torch.float64, generator=random)
+    entries: dict[tuple[str, str], Tensor] = {}
+    for i, row in enumerate(there):
+        for j, column in enumerate(there):
+            if row + column in left_out.split():
+                steps[..., i, j] = 0
+            else:
+                entries[row, column] = steps[:, None, :, i, j]
+    found = products(there, entries, count, torch.float64)
     for t in range(count + 1):
         for s in range(count + 1):
             expected = torch.eye(n, dtype=torch.float64).expand(2, n, n) * float(s <= t)
             for i in range(s, t):
                 expected = steps[:, i] @ expected
-            torch.testing.assert_close(all_products[:, t, s], expected)
+            for i, row in enumerate(there):
+                for j, column in enumerate(there):
+                    entry = _entry(found.get((row, column)), t, s, count).expand(2)
+                    torch.testing.assert_close(entry, expected[:, i, j])
+
+
+def _entry(products: Products | None, t: int, s: int, count: int) -> Tensor:
+    """P[t, s] of an entry."""
+    if products is None:
+        return torch.zeros(2, dtype=torch.float64)
+    if s == 0:
+        return (products.left[..., 0] if t == count else products.start[..., t])[:, 0]
+    return (products.written[..., s - 1] if t == count else products.seen[..., t, s - 1])[:, 0]
 
 
 def _stands(change: Callable[[Tensor], Tensor]) -> bool:

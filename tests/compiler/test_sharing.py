@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nldsl.compiler.hoisting import hoisted
+from nldsl.compiler.bodies.hoisting import hoisted
 from nldsl.compiler.module import CompiledModule
 from torch.fx.experimental.proxy_tensor import make_fx
 

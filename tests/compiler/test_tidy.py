@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from nldsl.compiler.joining import joined
-from nldsl.compiler.tidy import tidied
+from nldsl.compiler.bodies.joining import joined
+from nldsl.compiler.bodies.tidy import tidied
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 

@@ -10,6 +10,7 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
+from nldsl.compiler.bodies.nodes import argument, called, shape, unreal
 from torch import fx
 
 aten = torch.ops.aten
@@ -17,6 +18,7 @@ aten = torch.ops.aten
 
 def joined(graph: fx.Graph) -> None:
     """Join the batched products of a graph of aten operators, in place."""
+    unreal(graph)
     for matrix in list(graph.nodes):
         products = [n for n in matrix.users if n.target is aten.bmm.default and n.args[1] is matrix]
         for group in _independent(products):
@@ -26,17 +28,18 @@ def joined(graph: fx.Graph) -> None:
 
 
 def _independent(products: Sequence[fx.Node]) -> Iterator[list[fx.Node]]:
-    """Groups of at least two of which none needs another, in the order they stand in."""
+    """Groups of at least two of which none needs another."""
     left = list(products)
     while left:
         group, rest = [left[0]], []
         below = _users(left[0])
         for node in left[1:]:
-            if node in below:
+            users = _users(node)
+            if node in below or not users.isdisjoint(group):
                 rest.append(node)
             else:
                 group.append(node)
-                below |= _users(node)
+                below |= users
         if len(group) > 1:
             yield group
         left = rest
@@ -56,16 +59,14 @@ def _users(node: fx.Node) -> set[fx.Node]:
 
 def _join(graph: fx.Graph, group: Sequence[fx.Node]) -> None:
     rows = [node.args[0] for node in group]
-    counts = [int(node.meta["val"].shape[1]) for node in group]
-    matrix = group[0].args[1]
+    counts = [shape(node)[1] for node in group]
+    matrix = argument(group[0], 1)
     with graph.inserting_before(group[-1]):
-        stacked = graph.call_function(aten.cat.default, (rows, 1))
-        product = graph.call_function(aten.bmm.default, (stacked, matrix))
-        parts = graph.call_function(aten.split_with_sizes.default, (product, counts, 1))
+        stacked = called(graph, aten.cat.default, rows, 1)
+        product = called(graph, aten.bmm.default, stacked, matrix)
+        parts = called(graph, aten.split_with_sizes.default, product, counts, 1)
         for i, node in enumerate(group):
-            part = graph.call_function(operator.getitem, (parts, i))
-            part.meta = dict(node.meta)
-            node.replace_all_uses_with(part)
+            node.replace_all_uses_with(called(graph, operator.getitem, parts, i))
     for node in group:
         graph.erase_node(node)
 

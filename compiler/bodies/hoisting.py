@@ -9,24 +9,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
+from nldsl.compiler.bodies.nodes import is_view, part, results_of
 from torch import Tensor, fx
-
-aten = torch.ops.aten
-
-# They cost nothing, so what they make of a body's inputs is made where it is used.
-VIEWS = {
-    aten.alias.default,
-    aten.expand.default,
-    aten.permute.default,
-    aten.select.int,
-    aten.slice.Tensor,
-    aten.squeeze.dim,
-    aten.t.default,
-    aten.transpose.int,
-    aten.unsqueeze.default,
-    aten.view.default,
-    aten._unsafe_view.default,
-}
 
 
 @dataclass(frozen=True)
@@ -55,39 +39,12 @@ def hoisted(body: fx.GraphModule, stateless: Collection[int]) -> Hoisted | None:
             needed = node.all_input_nodes
             if all(n in known for n in needed):
                 known.add(node)
-            if needed and node.target in VIEWS and all(n in free for n in needed):
+            if needed and is_view(node) and all(n in free for n in needed):
                 free.add(node)
     results = [n for n in nodes if n in known and n not in free and any(u not in known for u in n.users)]
     if not results:
         return None
     places = tuple(sorted(stateless))
-    early = _graph(body, [inputs[i] for i in places], results)
-    (last,) = (n for n in nodes if n.op == "output")
-    late = _graph(body, [*inputs, *results], list(last.args[0]))  # type: ignore[arg-type]
+    early = part(body, [inputs[i] for i in places], results)
+    late = part(body, [*inputs, *results], results_of(body))
     return Hoisted(early, places, late)
-
-
-def _graph(body: fx.GraphModule, inputs: Sequence[fx.Node], results: Sequence[fx.Node]) -> fx.GraphModule:
-    """What it takes to make these nodes out of those."""
-    graph = fx.Graph()
-    made: dict[fx.Node, fx.Node] = {}
-    for i, node in enumerate(inputs):
-        made[node] = graph.placeholder(f"in{i}")
-        made[node].meta = dict(node.meta)
-    needed = _needed(results, set(inputs))
-    for node in body.graph.nodes:
-        if node in needed:
-            made[node] = graph.node_copy(node, lambda n: made[n])
-    graph.output([made[n] for n in results])
-    return fx.GraphModule(body, graph)
-
-
-def _needed(results: Sequence[fx.Node], given: set[fx.Node]) -> set[fx.Node]:
-    found: set[fx.Node] = set()
-    todo = [n for n in results if n not in given]
-    while todo:
-        node = todo.pop()
-        if node not in found:
-            found.add(node)
-            todo += [n for n in node.all_input_nodes if n not in given]
-    return found

@@ -1,0 +1,175 @@
+"""A body's backward pass as a graph of its own: what autograd would do at every chunk, worked out once.
+
+The body and its gradient are traced together and cut in two: what the results need, and what their gradients need of
+that. Both are rewritten (`rewrites.py`), and autograd sees one operation per chunk.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from nldsl.compiler.bodies.inplace import inplace
+from nldsl.compiler.bodies.nodes import ancestors, is_view, part, results_of
+from nldsl.compiler.bodies.rewrites import rewritten
+from nldsl.compiler.bodies.tidy import attached, slopes, tidied, writes
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+
+Compiler = Callable[[Callable[..., Any], bool | None], Callable[..., Any]]
+Wanted = tuple[bool, ...]  # the inputs that are differentiated
+
+
+class Body:
+    """A traced body as it is called: by its adjoint where a gradient will be asked for. handed: which result an input
+    is at the next chunk, by their places. compiler: what graphs are handed to (with whether their shapes may change),
+    None to run them as they are."""
+
+    def __init__(self, graph: fx.GraphModule, handed: Mapping[int, int], compiler: Compiler | None) -> None:
+        self.graph, self.handed, self.compiler = graph, handed, compiler
+        self.adjoints: list[Adjoint] = []
+        self.refused: set[Wanted] = set()
+        self._plain: Callable[..., Any] | None = None
+
+    def __call__(self, inputs: Sequence[Tensor], stretched: bool) -> list[Tensor]:
+        """The body's results. stretched: they will be computed again, and then must be in the same way."""
+        wanted = tuple(x.requires_grad for x in inputs)
+        run: Callable[..., Any] = self.graph
+        if torch._C._functorch.peek_interpreter_stack() is None:
+            differentiated = torch.is_grad_enabled() and any(wanted)
+            run = self._adjoint(inputs, wanted, stretched) if differentiated else self.plain()
+        return run(*inputs)  # type: ignore[no-any-return]
+
+    def plain(self) -> Callable[..., Any]:
+        """The body without gradients."""
+        if self._plain is None:
+            given = self.graph.graph.find_nodes(op="placeholder")
+            self._plain = finished(part(self.graph, given, results_of(self.graph)), self.compiler)
+        return self._plain
+
+    def _adjoint(self, inputs: Sequence[Tensor], wanted: Wanted, stretched: bool) -> Callable[..., Any]:
+        for adjoint in self.adjoints if wanted not in self.refused else ():
+            if all(w <= a for w, a in zip(wanted, adjoint.wanted, strict=True)):
+                return adjoint
+        if stretched or wanted in self.refused:
+            self.refused.add(wanted)
+            return self.graph
+        self.adjoints.append(Adjoint(self.graph, inputs, self._lasting(inputs, wanted), self.compiler))
+        return self.adjoints[-1]
+
+    def _lasting(self, inputs: Sequence[Tensor], wanted: Wanted) -> Wanted:
+        """wanted, and the state where a chunk leaves one that the next will differentiate: one adjoint for all."""
+        while True:
+            with torch.enable_grad():
+                results = self.graph(*_leaves(inputs, wanted))
+            more = {i for i, o in self.handed.items() if results[o].requires_grad}
+            after = tuple(w or i in more for i, w in enumerate(wanted))
+            if after == wanted:
+                return wanted
+            wanted = after
+
+
+class Adjoint:
+    """A body whose inputs are differentiated where `wanted` says so. Called with the same inputs, it gives the same
+    results; a gradient of its gradient goes through the body itself."""
+
+    def __init__(
+        self, body: fx.GraphModule, inputs: Sequence[Tensor], wanted: Wanted, compiler: Compiler | None = None
+    ) -> None:
+        self.body, self.wanted = body, wanted
+        with torch.enable_grad():
+            results = body(*_leaves(inputs, wanted))
+        places: dict[int, int] = {}  # of results that are the same tensor
+        self.order = [places.setdefault(id(x), len(places)) for x in results]
+        unique = self._unique(results)
+        self.learnt = [x.requires_grad for x in unique]
+        tangents = [torch.zeros_like(x.detach()) for x in unique if x.requires_grad]
+        self.strides = [x.stride() for x in tangents]
+        joint = make_fx(lambda *given: self._joint(given[: len(wanted)], given[len(wanted) :]))(*inputs, *tangents)
+        attached(joint.graph)
+        tidied(joint.graph)
+        slopes(joint.graph)
+        self.forward, self.backward = (finished(g, compiler) for g in self._cut(joint))
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor]:
+        results = _Run.apply(self, *inputs)  # type: ignore[no-untyped-call]
+        return [results[i] for i in self.order]
+
+    def gradients(self, results: Any, inputs: Any, tangents: Any, again: bool) -> list[Tensor | None]:
+        """Of the wanted inputs, None where there is none. again: they may be differentiated in turn."""
+        learnt = [x for x, learnt in zip(results, self.learnt, strict=True) if learnt]
+        sources = [x for x, wanted in zip(inputs, self.wanted, strict=True) if wanted]
+        return list(torch.autograd.grad(learnt, sources, tangents, allow_unused=True, create_graph=again))
+
+    def once_more(self, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor | None]:
+        """The gradients through the body itself."""
+        return self.gradients(self._unique(self.body(*inputs)), inputs, tangents, True)
+
+    def _unique(self, results: Sequence[Tensor]) -> list[Tensor]:
+        return [results[self.order.index(i)] for i in range(max(self.order) + 1)]
+
+    def _joint(self, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Any]:
+        """The results, then the gradients."""
+        leaves = _leaves(inputs, self.wanted)
+        with torch.enable_grad():
+            results = self._unique(self.body(*leaves))
+        with torch.autocast(leaves[0].device.type, enabled=False):  # as autograd does at run time
+            return [*results, *self.gradients(results, leaves, tangents, False)]
+
+    def _cut(self, joint: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
+        """inputs -> results, kept; and inputs, kept, tangents -> gradients."""
+        given = list(joint.graph.find_nodes(op="placeholder"))
+        inputs, tangents = given[: len(self.wanted)], given[len(self.wanted) :]
+        answers = results_of(joint)
+        results, gradients = answers[: len(self.learnt)], answers[len(self.learnt) :]
+        early = ancestors(results, ())
+        early |= {n for n in joint.graph.nodes if n.target is operator.getitem and n.args[0] in early}
+        needed = ancestors([g for g in gradients if g is not None], early, through=is_view)  # views are made again
+        made = [n for n in joint.graph.nodes if n.op == "call_function" and n in early and not is_view(n)]
+        kept = [n for n in made if any(u in needed for u in n.users) or n in gradients]
+        return part(joint, inputs, [*results, *kept]), part(joint, [*inputs, *kept, *tangents], gradients)
+
+
+def finished(graph: fx.GraphModule, compiler: Compiler | None) -> Callable[..., Any]:
+    """What is called in place of a graph."""
+    pure = not writes(graph.graph)
+    if pure:
+        rewritten(graph)
+    if compiler is not None:
+        return compiler(graph, False)
+    return inplace(graph) if pure else graph
+
+
+def _leaves(inputs: Sequence[Tensor], wanted: Wanted) -> list[Tensor]:
+    return [x.detach().requires_grad_() if w else x.detach() for x, w in zip(inputs, wanted, strict=True)]
+
+
+class _Run(torch.autograd.Function):
+    """One chunk, as autograd sees it."""
+
+    @staticmethod
+    def forward(ctx: Any, adjoint: Adjoint, *inputs: Tensor) -> tuple[Tensor, ...]:
+        found = adjoint.forward(*inputs)
+        count = len(adjoint.learnt)
+        ctx.adjoint, ctx.inputs = adjoint, len(inputs)
+        ctx.save_for_backward(*inputs, *found[count:])
+        ctx.mark_non_differentiable(*(x for x, learnt in zip(found, adjoint.learnt, strict=False) if not learnt))
+        return tuple(found[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+        adjoint: Adjoint = ctx.adjoint
+        tangents = [x for x, learnt in zip(given, adjoint.learnt, strict=True) if learnt]
+        if torch.is_grad_enabled():
+            found = adjoint.once_more(ctx.saved_tensors[: ctx.inputs], tangents)
+        else:
+            shaped = (x if x.stride() == s else _as(x, s) for x, s in zip(tangents, adjoint.strides, strict=True))
+            found = adjoint.backward(*ctx.saved_tensors, *shaped)
+        gradients = iter(found)
+        return None, *(next(gradients) if wanted else None for wanted in adjoint.wanted)
+
+
+def _as(x: Tensor, stride: Sequence[int]) -> Tensor:
+    return torch.empty_strided(x.shape, stride, dtype=x.dtype, device=x.device).copy_(x)

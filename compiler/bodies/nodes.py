@@ -1,0 +1,106 @@
+"""Graphs of aten operators: what the rewrites of bodies ask of them, and how they cut them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+aten = torch.ops.aten
+
+# Operators whose results are their first argument's numbers.
+VIEWS = {
+    aten.alias.default,
+    aten.detach.default,
+    aten.expand.default,
+    aten.permute.default,
+    aten.select.int,
+    aten.slice.Tensor,
+    aten.split.Tensor,
+    aten.split_with_sizes.default,
+    aten.squeeze.dim,
+    aten.t.default,
+    aten.transpose.int,
+    aten.unbind.int,
+    aten.unsqueeze.default,
+    aten.view.default,
+    aten._unsafe_view.default,
+}
+
+
+def is_view(node: fx.Node) -> bool:
+    """Whether a node costs nothing: its numbers are those of its first argument."""
+    return is_view(argument(node)) if node.target is operator.getitem else node.target in VIEWS
+
+
+def argument(node: fx.Node, index: int = 0) -> fx.Node:
+    """An argument that is a node."""
+    found = node.args[index]
+    assert isinstance(found, fx.Node)
+    return found
+
+
+def value(node: fx.Node) -> Tensor:
+    """What a node gives, as a tensor without numbers."""
+    found: Tensor = node.meta["val"]
+    return found
+
+
+def shape(node: fx.Node) -> list[int]:
+    return [int(n) for n in value(node).shape]
+
+
+def contiguous(*nodes: fx.Node) -> bool:
+    return all(value(n).is_contiguous() for n in nodes)
+
+
+def called(graph: fx.Graph, target: Callable[..., Any], *args: Any) -> fx.Node:
+    """A new node, with what it gives."""
+    node = graph.call_function(target, args)
+    node.meta["val"] = target(*fx.map_arg(args, lambda n: n.meta["val"]))
+    return node
+
+
+def unreal(graph: fx.Graph) -> None:
+    """Let all nodes know what they give as tensors on the meta device, which operators can be called with."""
+    for node in graph.nodes:
+        x = node.meta.get("val")
+        if isinstance(x, Tensor) and (type(x) is not Tensor or x.device.type != "meta"):
+            node.meta["val"] = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype, device="meta")
+
+
+def results_of(module: fx.GraphModule) -> list[Any]:
+    (last,) = module.graph.find_nodes(op="output")
+    return list(last.args[0])
+
+
+def part(body: fx.GraphModule, inputs: Sequence[fx.Node], results: Sequence[fx.Node | None]) -> fx.GraphModule:
+    """What it takes to make these nodes out of those."""
+    graph = fx.Graph()
+    made: dict[fx.Node, fx.Node] = {}
+    for i, node in enumerate(inputs):
+        made[node] = graph.placeholder(f"in{i}")
+        made[node].meta = dict(node.meta)
+    needed = ancestors([n for n in results if n is not None], set(inputs))
+    for node in body.graph.nodes:
+        if node in needed:
+            made[node] = graph.node_copy(node, lambda n: made[n])
+    graph.output([None if n is None else made[n] for n in results])
+    return fx.GraphModule(body, graph)
+
+
+def ancestors(
+    nodes: Sequence[fx.Node], given: Collection[fx.Node], through: Callable[[fx.Node], bool] = lambda n: False
+) -> set[fx.Node]:
+    """These nodes and all they need, but for what is given. through: what of that is looked for all the same."""
+    found: set[fx.Node] = set()
+    todo = [n for n in nodes if n not in given or through(n)]
+    while todo:
+        node = todo.pop()
+        if node not in found:
+            found.add(node)
+            todo += [n for n in node.all_input_nodes if n not in given or through(n)]
+    return found
