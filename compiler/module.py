@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from nldsl.compiler import inputs, optimizers
 from nldsl.compiler import state as states
+from nldsl.compiler.nested import detached
 from nldsl.compiler.plan import planned
-from nldsl.compiler.runner import Runner, detached
+from nldsl.compiler.runner import Runner
 from nldsl.compiler.starts import draw_all
 from nldsl.compiler.state import State
 from torch import Tensor, nn

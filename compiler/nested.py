@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 Form = Any  # Tensor, ("dict", (name, form), ...), ("list", form, ...) or ("is", value)
@@ -52,3 +53,17 @@ def paths(form: Form, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
         for i, inner in enumerate(rest):
             name, value = inner if kind == "dict" else (i, inner)
             yield from paths(value, (*path, name))
+
+
+def detached(state: Any) -> Any:
+    """The same state as data. What inference mode made is copied outside of it, where gradients need more."""
+    if isinstance(state, Tensor):
+        if torch.compiler.is_compiling():
+            return state.detach()
+        made = state.is_inference() and not torch.is_inference_mode_enabled()
+        return state.clone() if made else state.detach()
+    if isinstance(state, dict):
+        return {k: detached(v) for k, v in state.items()}
+    if isinstance(state, list):
+        return [detached(v) for v in state]
+    return state

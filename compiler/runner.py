@@ -10,6 +10,7 @@ import torch
 from nldsl.compiler import attention, chunks, forms, segments, stages
 from nldsl.compiler.dependences import Node, Shape, nodes_of
 from nldsl.compiler.distribute import Loop, Stage
+from nldsl.compiler.nested import detached
 from nldsl.compiler.piece import Facts, Frame, Piece, clock_of
 from nldsl.compiler.starts import draw
 from nldsl.compiler.steps import Steps
@@ -303,17 +304,3 @@ def _full(x: Tensor, batch: int, ticks: int) -> Tensor:
 
 def _joined(a: Any, b: Any) -> Any:
     return {n: _joined(a[n], b[n]) for n in b} if isinstance(b, dict) else torch.cat([a, b], dim=1)
-
-
-def detached(state: Any) -> Any:
-    """The same state as data. What inference mode made is copied outside of it, where gradients need more."""
-    if isinstance(state, Tensor):
-        if torch.compiler.is_compiling():
-            return state.detach()
-        made = state.is_inference() and not torch.is_inference_mode_enabled()
-        return state.clone() if made else state.detach()
-    if isinstance(state, dict):
-        return {k: detached(v) for k, v in state.items()}
-    if isinstance(state, list):
-        return [detached(v) for v in state]
-    return state

@@ -7,13 +7,15 @@ before the next tick reads. Until then the state keeps the opening frame and wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from nldsl.compiler import learning
+from nldsl.compiler.dependences import origins
 from nldsl.compiler.masks import LEAD, Mask, both, choose
+from nldsl.compiler.nested import detached
 from nldsl.compiler.piece import Frame, Piece
 from torch import Tensor
 
@@ -207,6 +209,23 @@ def _factors(record: Objective, notes: Mapping[str, Any], index: int, memory: st
     return total[:, :, 0]
 
 
+def _once(runner: Runner, names: set[str]) -> bool:
+    """Whether plain autograd can differentiate a replay: outside of transforms, and with all shifts at its start."""
+    inside = torch._C._functorch.peek_interpreter_stack() is not None or torch.is_inference_mode_enabled()
+    memories = [runner.graph.memories[m] for m in names]
+    starts = {o for m in memories for o in origins(m, runner.shape)} & runner.shape.running
+    restart = any(m.reset_every or m.reset_when for m in memories)
+    return not (torch.compiler.is_compiling() or inside or restart or starts)
+
+
+def _open(piece: Piece, names: Iterable[str]) -> None:
+    """Open memories that a run has not met yet, with their shifts, so that no body needs to know of these."""
+    for name in names:
+        if name not in piece.frame:
+            piece.open(piece.machine.graph.memories[name])
+    piece.shift = None
+
+
 def _replayed(
     runner: Runner,
     segments: Sequence[Segment],
@@ -218,10 +237,14 @@ def _replayed(
     parameters: Mapping[str, Tensor],
     last: Mapping[str, int | Tensor],
 ) -> Weights:
-    """Run the last segments again with their weights shifted by a variable, and differentiate at no shift."""
+    """Run the last segments again with their weights shifted by a variable, and differentiate at no shift: by autograd
+    where nothing learns through that, and through the bodies that reading has traced."""
     length = runner.segment
     back = -(-record.through // length) or 1
     segments = segments[-back:]
+    once = record.detached and _once(runner, {m for m, _ in names})
+    if once:
+        segments, parameters = detached(list(segments)), detached(dict(parameters))
     learned = {m for o in loss_learns(runner.graph) for m in o.memories}
     batch = _batch(segments)
 
@@ -238,7 +261,9 @@ def _replayed(
             frame = opening if not frame else frame | {m: opening[m] for m in learned if m in opening}
             frame = shift.opened(frame, begin, runner.graph.objectives)
             piece = runner.piece(dict(frame), dict(segment["inputs"]), parameters, batch, length, begin)
-            piece.shift, piece.second_order, piece.plain = shift, True, True
+            piece.shift, piece.second_order, piece.plain = shift, not once, not once
+            if once:
+                _open(piece, moved)
             piece.recorded = segment.get("data", {})
             runner.advance(piece)
             frame = piece.frame
@@ -253,5 +278,10 @@ def _replayed(
         shape = next(x.shape for x in memory.leaves if x.name == leaf)
         lead = (batch, 1, max(1, memory.heads))
         variables.append(torch.zeros(*lead, *map(int, shape), dtype=runner.dtype, device=runner.device))
-    found = torch.func.grad(loss)(tuple(variables))
+    if once:
+        with torch.enable_grad():
+            total = loss(tuple(x.requires_grad_() for x in variables))
+        found = torch.autograd.grad(total, variables, materialize_grads=True)
+    else:
+        found = torch.func.grad(loss)(tuple(variables))
     return {f"{m}.{leaf}": g for (m, leaf), g in zip(names, found, strict=True)}

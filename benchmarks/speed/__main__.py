@@ -84,7 +84,8 @@ def measured(name: str, given: argparse.Namespace) -> dict[str, Any]:
         if "failed" in rows["speed"][-1]:
             say(f"not measured: {rows['speed'][-1]['failed']}")
             return rows
-    rows["memory"].append(memory(CASES[name], max(given.lengths), given.threads, say))
+    if not CASES[name].ours.compiled:
+        rows["memory"].append(memory(CASES[name], max(given.lengths), given.threads, say))
     return rows
 
 

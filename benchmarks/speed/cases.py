@@ -100,7 +100,7 @@ TTT_MLP = Case(
 CASES: dict[str, Case] = {
     "titans-16": TITANS_16,
     "titans-16-compiled": replace(TITANS_16, ours=lmm(16, compiled=True)),
-    "titans-16-budget": replace(TITANS_16, ours=lmm(16, budget=128 << 20)),
+    "titans-16-budget": replace(TITANS_16, ours=lmm(16, budget=64 << 20)),
     "titans-16-batch": Case(lmm(16), titans(16, True), {512: 3, 2048: 6}, 1 / 8, differs=GATES),
     "titans-64": TITANS_64,
     "titans-64-compiled": replace(TITANS_64, ours=lmm(64, compiled=True)),
@@ -110,7 +110,6 @@ CASES: dict[str, Case] = {
     "ttt-mlp-compiled": replace(TTT_MLP, ours=own("TTT-MLP, chunk 16", "std.ttt:TTTMLP", compiled=True, chunk=16)),
     "hope": Case(hope(SLOW), nested_learning(SLOW), {512: 12, 2048: 12}, differs=HOPE),
     "hope-compiled": Case(hope(SLOW, compiled=True), nested_learning(SLOW), {512: 12, 2048: 12}, differs=HOPE),
-    "hope-fast": Case(hope(FAST), nested_learning(FAST), {512: 12, 2048: 12}, known={512: 101}, differs=HOPE),
     "deltanet": Case(
         own("DeltaNet", "std.delta:DeltaNet"),
         Side(naive("DeltaNet"), partial(byhand_delta.deltanet, chunk=64), packages=FLA),
@@ -131,4 +130,5 @@ CASES: dict[str, Case] = {
         Side("transformers' Llama layer", peers.llama, compiled=True, packages=("transformers",)),
     ),
     "unnamed": Case(unnamed(""), unnamed("recurrence"), {2048: 20}),
+    "hope-fast": Case(hope(FAST), nested_learning(FAST), {512: 12, 2048: 12}, known={512: 101}, differs=HOPE),
 }

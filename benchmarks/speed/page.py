@@ -32,7 +32,7 @@ def page(found: Found) -> str:
         f"Machine: {said}. Commit {found['commit']}.",
         table(SPEED, speeds(found)),
         "Memory: the most that was allocated at once in one forward and backward beyond weights and inputs, counted on "
-        "what each operation returns. Neither side is compiled here: compiled code allocates out of sight.",
+        "what each operation returns; not of a compiled side, whose code allocates out of sight.",
         table(MEMORY, memories(found)),
         f"Is a peer run rightly? It reaches at least {ENOUGH:.0%} of what it reached alone, on a machine where the "
         f"{YARDSTICK.name} was as fast as here.",

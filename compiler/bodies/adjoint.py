@@ -43,7 +43,9 @@ class Body:
         return run(*inputs)  # type: ignore[no-any-return]
 
     def plain(self) -> Callable[..., Any]:
-        """The body without gradients."""
+        """The body without gradients: that of an adjoint, where another would have to be compiled."""
+        if self.compiler is not None and self.adjoints:
+            return self.adjoints[-1].results
         if self._plain is None:
             given = self.graph.graph.find_nodes(op="placeholder")
             self._plain = finished(part(self.graph, given, results_of(self.graph)), self.compiler)
@@ -96,6 +98,11 @@ class Adjoint:
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         results = _Run.apply(self, *inputs)  # type: ignore[no-untyped-call]
         return [results[i] for i in self.order]
+
+    def results(self, *inputs: Tensor) -> list[Tensor]:
+        """The same without gradients."""
+        found = self.forward(*inputs)
+        return [found[i] for i in self.order]
 
     def gradients(self, results: Any, inputs: Any, tangents: Any, again: bool) -> list[Tensor | None]:
         """Of the wanted inputs, None where there is none. again: they may be differentiated in turn."""

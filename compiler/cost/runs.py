@@ -12,7 +12,7 @@ from nldsl.compiler.cost.fused import FusedAttention
 from nldsl.compiler.cost.measured import Measured
 from nldsl.compiler.cost.shapes import META, Shapes, storage_of
 from nldsl.compiler.module import CompiledModule
-from nldsl.compiler.runner import detached
+from nldsl.compiler.nested import detached
 from torch import Tensor
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
