@@ -10,7 +10,7 @@ median is held against what is asked. Memory is counted at the longest length. W
 
 Where things are: `cases.py` the table of cases, `ours.py`, `peers.py` and `byhand*.py` their sides, `worker.py` the
 processes, `measuring.py` the rounds, `memory.py` the counter, `page.py` the page.
-Writes `benchmarks/results/speed.json` and `speed.md`, after every case anew.
+Writes `benchmarks/results/speed.json` and `speed.md`, after every case anew; of some cases with --keep only.
 """
 
 from __future__ import annotations
@@ -33,12 +33,15 @@ def main() -> None:
     given = options()
     os.environ["OMP_NUM_THREADS"] = str(given.threads)  # of all processes to come
     torch.set_num_threads(given.threads)
-    found: dict[str, Any] = {"machine": machine(), "commit": commit(), "rounds": given.rounds, "cases": {}}
+    kept = RESULTS / "speed.json"
+    known = json.loads(kept.read_text(encoding="utf-8"))["cases"] if given.only and given.keep else {}
+    found: dict[str, Any] = {"machine": machine(), "rounds": given.rounds, "cases": known}
     for name in given.only or CASES:
-        found["cases"][name] = measured(name, given)
-        if not given.only:
+        found["cases"][name] = measured(name, given) | {"commit": commit()}
+        if given.keep or not given.only:
+            found["cases"] = {n: found["cases"][n] for n in CASES if n in found["cases"]}
             RESULTS.mkdir(exist_ok=True)
-            (RESULTS / "speed.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
             (RESULTS / "speed.md").write_text(page(found), encoding="utf-8")
     print(page(found))
 
@@ -53,8 +56,9 @@ def options() -> argparse.Namespace:
         default=[],
         choices=list(CASES),
         metavar="NAME",
-        help=f"of {', '.join(CASES)}; nothing is kept",
+        help=f"of {', '.join(CASES)}",
     )
+    parser.add_argument("--keep", action="store_true", help="write these beside the other cases as they stand")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="of each process")
     parser.add_argument(

@@ -29,7 +29,7 @@ def page(found: Found) -> str:
         f"{found['rounds']} rounds all take their turn, and change places from round to round. Speeds are medians; a "
         "ratio is that of one round, and what is asked is asked of the median. `*`: by torch.compile; all else eager. "
         "The load is the machine's while it was measured: beyond the threads, others were at work.",
-        f"Machine: {said}. Commit {found['commit']}.",
+        f"Machine: {said}.",
         table(SPEED, speeds(found)),
         "Memory: the most that was allocated at once in one forward and backward beyond weights and inputs, counted on "
         "what each operation returns; not of a compiled side, whose code allocates out of sight.",
@@ -38,7 +38,7 @@ def page(found: Found) -> str:
         f"{YARDSTICK.name} was as fast as here.",
         table(PEERS, peers(found)),
         "What the two sides are, and where they differ:",
-        table(["case", "ours", "the peer", "differs in"], sides(found)),
+        table(["case", "ours", "the peer", "differs in", "measured at"], sides(found)),
     ]
     missing = failures(found)
     return "\n\n".join([*parts, *(["Not measured:", missing] if missing else [])]) + "\n"
@@ -73,7 +73,8 @@ def peers(found: Found) -> Iterator[list[str]]:
 
 def sides(found: Found) -> Iterator[list[str]]:
     for name in found["cases"]:
-        yield [name, CASES[name].ours.name, CASES[name].peer.name, CASES[name].differs]
+        case = CASES[name]
+        yield [name, case.ours.name, case.peer.name, case.differs, found["cases"][name]["commit"]]
 
 
 def failures(found: Found) -> str:

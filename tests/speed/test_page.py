@@ -28,10 +28,13 @@ def test_the_page_says_what_holds_and_what_is_missing() -> None:
     }
     memory = {"length": 512, "ours": 2**21, "peer": 2**23, "ratio": 0.25, "asked": 0.125, "holds": False}
     absent = {"length": 512, "failed": "hope by them: not installed; pip install it"}
-    cases = {"titans-16": {"speed": [speed], "memory": [memory]}, "hope": {"speed": [absent], "memory": []}}
-    said = page({"machine": {"cpu": "slow"}, "commit": "abc", "rounds": 3, "cases": cases})
+    cases = {
+        "titans-16": {"speed": [speed], "memory": [memory], "commit": "abc"},
+        "hope": {"speed": [absent], "memory": [], "commit": "abd"},
+    }
+    said = page({"machine": {"cpu": "slow"}, "rounds": 3, "cases": cases})
     assert "| titans-16 | 512 | 330* | 100 | 3.00 | 3.00, 4.00 | 3 | holds | 2.1 |" in said
     assert "| titans-16 | 512 | 2.0 | 8.0 | 0.250 | 0.125 | NOT YET |" in said
     assert "| 512 | 0.50 | 0.40, 0.60 | WRONGLY |" in said
     assert "- hope, 512 tokens:\n      hope by them: not installed; pip install it" in said
-    assert "cpu slow, titans-pytorch 0.5.5. Commit abc." in said
+    assert "cpu slow, titans-pytorch 0.5.5." in said and "| abd |" in said
