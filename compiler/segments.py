@@ -210,7 +210,10 @@ def _factors(record: Objective, notes: Mapping[str, Any], index: int, memory: st
 
 
 def _once(runner: Runner, names: set[str]) -> bool:
-    """Whether plain autograd can differentiate a replay: outside of transforms, and with all shifts at its start."""
+    """Whether plain autograd can differentiate a replay: outside of transforms, and with all shifts at its start. Not
+    through compiled code: dynamo fails on some weights that have the batch's size."""
+    if runner.steps.compiler is not None:
+        return False
     inside = torch._C._functorch.peek_interpreter_stack() is not None or torch.is_inference_mode_enabled()
     memories = [runner.graph.memories[m] for m in names]
     starts = {o for m in memories for o in origins(m, runner.shape)} & runner.shape.running
