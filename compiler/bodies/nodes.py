@@ -11,29 +11,13 @@ from torch import Tensor, fx
 
 aten = torch.ops.aten
 
-# Operators whose results are their first argument's numbers.
-VIEWS = {
-    aten.alias.default,
-    aten.detach.default,
-    aten.expand.default,
-    aten.permute.default,
-    aten.select.int,
-    aten.slice.Tensor,
-    aten.split.Tensor,
-    aten.split_with_sizes.default,
-    aten.squeeze.dim,
-    aten.t.default,
-    aten.transpose.int,
-    aten.unbind.int,
-    aten.unsqueeze.default,
-    aten.view.default,
-    aten._unsafe_view.default,
-}
-
 
 def is_view(node: fx.Node) -> bool:
-    """Whether a node costs nothing: its numbers are those of its first argument."""
-    return is_view(argument(node)) if node.target is operator.getitem else node.target in VIEWS
+    """Whether a node costs nothing: its numbers are those of its first argument. (Torch says so of all its operators
+    but one, for views that nobody writes to.)"""
+    if node.target is operator.getitem:
+        return is_view(argument(node))
+    return node.target is aten._unsafe_view.default or bool(getattr(node.target, "is_view", False))
 
 
 def argument(node: fx.Node, index: int = 0) -> fx.Node:

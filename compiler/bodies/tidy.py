@@ -146,16 +146,14 @@ def _by_one(node: fx.Node) -> fx.Node | None:
     return node.args[0] if node.args[1] == 1 else None  # type: ignore[return-value]
 
 
-def _undone(node: fx.Node) -> fx.Node | None:
+def undone(node: fx.Node) -> fx.Node | None:
     """A transposition that undoes another one."""
-    inner = node.args[0]
-    assert isinstance(inner, fx.Node)
-    if inner.target is not node.target or _axes(inner) != _axes(node):
-        return None
-    return inner.args[0]  # type: ignore[return-value]
+    inner = argument(node)
+    return argument(inner) if inner.target is node.target and axes(inner) == axes(node) else None
 
 
-def _axes(node: fx.Node) -> set[int]:
+def axes(node: fx.Node) -> set[int]:
+    """The two that a transposition changes."""
     rank = len(_shape(node))
     return {int(a) % rank for a in node.args[1:]}  # type: ignore[arg-type]
 
@@ -173,7 +171,7 @@ NOTHING: dict[Any, Callable[[fx.Node], fx.Node | None]] = {
     aten.view.default: _same_shape,
     aten._unsafe_view.default: _same_shape,
     aten.squeeze.dim: _same_shape,
-    aten.transpose.int: _undone,
+    aten.transpose.int: undone,
     aten.add.Tensor: _added_zero,
     aten.mul.Scalar: _by_one,
     aten.pow.Tensor_Scalar: _by_one,

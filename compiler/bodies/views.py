@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from nldsl.compiler.bodies.nodes import argument, called, contiguous, shape, value
+from nldsl.compiler.bodies.tidy import axes, undone
 from torch import fx
 
 aten = torch.ops.aten
@@ -29,7 +30,9 @@ def sunk(graph: fx.Graph) -> None:
         elif node.target in RESHAPES:
             _reshape(graph, node)
         elif node.target is aten.transpose.int:
-            _undo(node)
+            before = undone(node)
+            if before is not None:
+                node.replace_all_uses_with(before)
     graph.eliminate_dead_code()
 
 
@@ -88,22 +91,10 @@ def _reshape(graph: fx.Graph, node: fx.Node) -> None:
         graph.erase_node(node)
 
 
-def _undo(node: fx.Node) -> None:
-    """A transposition that undoes another one."""
-    inner = argument(node)
-    if inner.target is aten.transpose.int and _axes(inner) == _axes(node):
-        node.replace_all_uses_with(argument(inner))
-
-
-def _axes(node: fx.Node) -> set[int]:
-    rank = len(shape(node))
-    return {int(a) % rank for a in node.args[1:]}  # type: ignore[arg-type]
-
-
 def _turn(graph: fx.Graph, node: fx.Node) -> None:
     x = argument(node)
     rank = len(shape(node))
-    if len(x.users) > 1 or rank < 3 or _axes(node) != {rank - 2, rank - 1}:
+    if len(x.users) > 1 or rank < 3 or axes(node) != {rank - 2, rank - 1}:
         return
     turns: list[fx.Node] = []
 

@@ -54,7 +54,15 @@ def held(w: Tensor, s: Tensor, x: Tensor, r: Tensor, gates: Tensor) -> list[Tens
     return [w.detach() * s + gates[0] * (x.transpose(1, 2).mT @ r.transpose(1, 2)).detach()]
 
 
-FUNCTIONS = [held, read_and_write, inner_gradient, through_and_twice, shared_rows]
+def views_of_all_kinds(w: Tensor, s: Tensor, x: Tensor, r: Tensor, gates: Tensor) -> list[Tensor]:
+    """What looks like a tensor of its own may not be written over while its numbers are needed."""
+    total = w * s
+    diagonal, windows = total.diagonal(dim1=-2, dim2=-1), total.unfold(-1, 64, 1)
+    lines = total.movedim(-1, 0)[0]
+    return [diagonal + 1, windows.squeeze((0,)) * 2, lines * 3 + diagonal, total + 1, w.diagonal(dim1=-2, dim2=-1) * 4]
+
+
+FUNCTIONS = [held, views_of_all_kinds, read_and_write, inner_gradient, through_and_twice, shared_rows]
 
 
 def given(seed: int = 0, learnt: str = "wsxrg") -> list[Tensor]:
