@@ -30,7 +30,8 @@ def called(body: Step, hoisted: Hoisted, asked: Asked, stretched: bool) -> list[
     be done again, so that what is not there now must not be there then."""
     known = _known(body, hoisted, asked, stretched)
     if known is None:
-        known = hoisted.early(*(asked.tensors[i] for i in hoisted.places))
+        assert body.early is not None
+        known = body.early([asked.tensors[i] for i in hoisted.places], stretched)
     assert body.call is not None
     return body.call([*asked.tensors, *known], stretched)
 
@@ -43,13 +44,14 @@ def _known(body: Step, hoisted: Hoisted, asked: Asked, stretched: bool) -> list[
     cuts, index = piece.values.cuts, piece.values.index
     known = cuts.early.setdefault(id(body), {})
     left = cuts.first + cuts.even - index
-    if index in known or index < cuts.first or left < 2 or stretched:
+    if index in known or index < cuts.first or left < 2 or stretched or not body.steady:
         return known.get(index)
     numbers = [piece.number + i * piece.ticks for i in range(left)]
     if len({phase(asked.nodes, asked.needs.memories, piece, n) for n in numbers}) > 1:
         return None
     inputs = _inputs(asked, left)
-    chunks = hoisted.of_chunks([inputs[i][0] for i in hoisted.places], [inputs[i][1] for i in hoisted.places])
+    assert body.mapped is not None
+    chunks = body.mapped([inputs[i][0] for i in hoisted.places], [inputs[i][1] for i in hoisted.places])
     known.update(enumerate(chunks, index))
     return known[index]
 

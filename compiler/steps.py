@@ -18,6 +18,8 @@ from nldsl.compiler import early, stages
 from nldsl.compiler.bodies.adjoint import Body, Compiler
 from nldsl.compiler.bodies.hoisting import Hoisted, hoisted
 from nldsl.compiler.bodies.joining import joined
+from nldsl.compiler.bodies.mapping import Mapped
+from nldsl.compiler.bodies.nodes import results_of
 from nldsl.compiler.bodies.tidy import tidied
 from nldsl.compiler.chunks import Cut
 from nldsl.compiler.dependences import Node
@@ -36,14 +38,17 @@ Called = Callable[[Sequence[Tensor], bool], list[Tensor]]  # its inputs, and whe
 
 @dataclass
 class Step:
-    """A body that was met: how often, what is called, its graph once it is traced, what of it is done before the loop,
-    the form of its results."""
+    """A body that was met: how often, what is called, its graph once it is traced, what of it is done before the loop
+    (for one chunk, and for many), whether the chunk after one is of the same body, the form of its results."""
 
     met: int = 0
     call: Called | None = None
     compiled: Callable[..., Any] | None = None
     graph: fx.GraphModule | None = None
     hoisted: Hoisted | None = None
+    early: Called | None = None
+    mapped: Mapped | None = None
+    steady: bool = False
     form: Any = None
     title: str = ""
 
@@ -154,9 +159,16 @@ class Steps:
         graph.recompile()
         body.title, body.graph = title(asked), graph
         places = {path: i for i, path in enumerate(paths(body.form)) if path[0] == "frame"}
-        handed = {i: places[path] for i, path in enumerate(paths(asked.form)) if path in places}
+        before = {path: i for i, path in enumerate(paths(asked.form)) if path[0] == "frame"}
+        handed = {i: places[path] for path, i in before.items() if path in places}
+        after = results_of(graph)
+        body.steady = before.keys() == places.keys() and all(
+            asked.tensors[i].shape == after[o].meta["val"].shape for i, o in handed.items()
+        )
         if self.hoists and isinstance(asked.piece.values, Cut):
             body.hoisted = hoisted(graph, early.stateless(asked.form))
+        if body.hoisted:
+            body.early, body.mapped = self.called(body.hoisted.early, {}), Mapped(body.hoisted.early, self.patience)
         body.call = self.called(body.hoisted.late if body.hoisted else graph, handed)
 
     def _asked(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> Asked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any
 
 from nldsl.graph import LevelGraph
@@ -12,22 +13,27 @@ from nldsl.spans import Span
 
 def meaning(graph: LevelGraph) -> str:
     """A digest of everything a graph says, places in the text aside."""
-    facts = (graph.program, graph.kind, graph.tick, tuple(graph.bodies.items()), graph.loss, graph.outs)
-    digest = hashlib.sha256()
-    _digest(facts, digest)
-    return digest.hexdigest()
+    said: list[str] = []
+    _say((graph.program, graph.kind, graph.tick, tuple(graph.bodies.items()), graph.loss, graph.outs), said)
+    return hashlib.sha256("".join(said).encode()).hexdigest()
 
 
-def _digest(value: Any, digest: Any) -> None:
-    if isinstance(value, Span):
-        return
-    if is_dataclass(value):
-        digest.update(f"({type(value).__name__} ".encode())
-        for field in fields(value):
-            _digest(getattr(value, field.name), digest)
+def _say(value: Any, said: list[str]) -> None:
+    kind = type(value)
+    names = _fields(kind)
+    if names is not None:
+        said.append(f"({kind.__name__} ")
+        for name in names:
+            _say(getattr(value, name), said)
     elif isinstance(value, tuple | list):
-        digest.update(f"[{len(value)} ".encode())
+        said.append(f"[{len(value)} ")
         for item in value:
-            _digest(item, digest)
-    else:
-        digest.update(f"{value!r},".encode())
+            _say(item, said)
+    elif kind is not Span:
+        said.append(f"{value!r},")
+
+
+@cache
+def _fields(kind: type) -> tuple[str, ...] | None:
+    """What the values of a type are made of, None where they are one thing."""
+    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) and kind is not Span else None

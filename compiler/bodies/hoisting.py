@@ -5,12 +5,11 @@ Left in the loop is what needs the state that the chunk before left: a few produ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
-import torch
 from nldsl.compiler.bodies.nodes import is_view, part, results_of
-from torch import Tensor, fx
+from torch import fx
 
 
 @dataclass(frozen=True)
@@ -21,11 +20,6 @@ class Hoisted:
     early: fx.GraphModule
     places: tuple[int, ...]
     late: fx.GraphModule
-
-    def of_chunks(self, inputs: Sequence[Tensor], axes: Sequence[int | None]) -> list[list[Tensor]]:
-        """The early results of every chunk. axes: the one of an input along which its chunks lie, None for none."""
-        results = torch.vmap(self.early, in_dims=tuple(axes))(*inputs)
-        return [list(chunk) for chunk in zip(*(x.unbind(0) for x in results), strict=True)]
 
 
 def hoisted(body: fx.GraphModule, stateless: Collection[int]) -> Hoisted | None:

@@ -1,7 +1,4 @@
-"""Running products of small matrices, one per tick: how a memory and its optimizer's states pass through a chunk.
-
-A matrix is its entries, each a tensor over all ticks; those that are always 0 are not there.
-"""
+"""Running products of small matrices, one per tick: how a memory and its optimizer's states pass through a chunk."""
 
 from __future__ import annotations
 
@@ -29,32 +26,41 @@ class Products:
     written: Tensor
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """An entry of E[t, s] = A[t] ... A[s] inside each block of ticks: whole [..., blocks, size, size], its first column
-    and its last row [..., blocks, size], which are enough to join two blocks."""
-
-    whole: Tensor
-    column: Tensor
-    row: Tensor
-
-
 def products(
     names: Sequence[str], steps: Mapping[Pair, Tensor], ticks: int, dtype: torch.dtype
 ) -> dict[Pair, Products]:
-    """steps: A, entries [batch or 1, heads or 1, T], all of one shape, in float64. dtype: of what is of two ticks.
-
-    Blocks of ticks are joined two by two, so there are no logarithms and no quotients: gates may be 0.
-    """
+    """steps: A, entries [batch or 1, heads or 1, T], all of one shape, in float64. dtype: of what is of two ticks; all
+    else is in float32 at least. Entries of P that are always 0 are not there."""
+    exact = torch.promote_types(dtype, torch.float32)
     like = next(iter(steps.values()), torch.zeros(1, 1, ticks, dtype=torch.float64))
+    none = torch.zeros_like(like)
+    a = torch.stack([torch.stack([steps.get((n, m), none) for m in names], -1) for n in names], -2)
+    passed = _passed(a, exact).unflatten(-1, (ticks, -1)).unflatten(-3, (ticks, -1))
+    below = torch.eye(ticks + 1, dtype=exact, device=like.device)[:ticks, 1:]
+    place = {name: i for i, name in enumerate(names)}
+    return {
+        (n, m): _parts(passed[..., place[n], :, place[m]], below if n == m else None, dtype)
+        for n, m in _reached(names, steps)
+    }
+
+
+def _passed(a: Tensor, dtype: torch.dtype) -> Tensor:
+    """A[t] ... A[s] for t >= s, and 0 above: [..., T, n, n] -> [..., T n, T n].
+
+    Blocks of ticks are joined two by two, so there are no logarithms and no quotients: gates may be 0. Joined in
+    float64, as what a gate learns is a sum over many ticks."""
+    ticks, count = a.shape[-3:-1]
     more = (1 << (ticks - 1).bit_length()) - ticks
-    entries = {(n, m): steps.get((n, m), torch.zeros_like(like)) for n, m in _reached(names, steps)}
-    lines = {(n, m): pad(x, (0, more), value=float(n == m))[..., None] for (n, m), x in entries.items()}
-    blocks = {pair: _Blocks(x[..., None].to(dtype), x, x) for pair, x in lines.items()}
-    for _ in range((ticks - 1).bit_length()):
-        blocks = _joined(blocks)
-    below = torch.eye(ticks + 1, dtype=dtype, device=like.device)[:ticks, 1:]
-    return {(n, m): _parts(b, more, below if n == m else None) for (n, m), b in blocks.items()}
+    if more:
+        unit = torch.eye(count, dtype=a.dtype, device=a.device)
+        a = torch.cat([a, unit.expand(*a.shape[:-3], more, count, count)], -3)
+    while a.shape[-3] > 1:
+        first, second = a.unflatten(-3, (-1, 2)).unbind(-3)
+        below = second[..., :count] @ first[..., -count:, :]
+        if a.shape[-3] == 2:
+            first, below, second = (x.to(dtype) for x in (first, below, second))
+        a = torch.cat([pad(first, (0, first.shape[-1])), torch.cat([below, second], -1)], -2)
+    return a.squeeze(-3).to(dtype)[..., : ticks * count, : ticks * count]
 
 
 def _reached(names: Sequence[str], steps: Mapping[Pair, Tensor]) -> list[Pair]:
@@ -65,42 +71,15 @@ def _reached(names: Sequence[str], steps: Mapping[Pair, Tensor]) -> list[Pair]:
     return [(n, m) for n in names for m in names if (n, m) in found]
 
 
-def _joined(blocks: Mapping[Pair, _Blocks]) -> dict[Pair, _Blocks]:
-    """Blocks twice as long."""
-    first, second = ({pair: _half(b, i) for pair, b in blocks.items()} for i in (0, 1))
-    found: dict[Pair, _Blocks] = {}
-    for n, m in blocks:
-        through = [(second[n, k], first[k, m]) for j, k in blocks if j == n and (k, m) in blocks]
-        below = total_of(b.column[..., None] * a.row[..., None, :] for b, a in through).to(blocks[n, m].whole.dtype)
-        column = total_of(b.column * a.row[..., :1] for b, a in through)
-        row = total_of(b.column[..., -1:] * a.row for b, a in through)
-        a, b = first[n, m], second[n, m]
-        above = pad(a.whole, (0, a.whole.shape[-1]))
-        whole = torch.cat([above, torch.cat([below, b.whole], -1)], -2)
-        found[n, m] = _Blocks(whole, torch.cat([a.column, column], -1), torch.cat([row, b.row], -1))
-    return found
-
-
-def _half(blocks: _Blocks, index: int) -> _Blocks:
-    """Every other block."""
-    whole, column, row = blocks.whole, blocks.column, blocks.row
-    return _Blocks(
-        whole.reshape(*whole.shape[:-3], -1, 2, *whole.shape[-2:]).unbind(-3)[index],
-        column.reshape(*column.shape[:-2], -1, 2, column.shape[-1]).unbind(-2)[index],
-        row.reshape(*row.shape[:-2], -1, 2, row.shape[-1]).unbind(-2)[index],
-    )
-
-
-def _parts(blocks: _Blocks, more: int, unit: Tensor | None) -> Products:
-    """more: ticks at the end that are none. unit: P[s + 1, s + 1] at its place in `seen`, of a state's own entry."""
+def _parts(passed: Tensor, unit: Tensor | None, dtype: torch.dtype) -> Products:
+    """passed: A[t] ... A[s], one entry. unit: P[s + 1, s + 1] at its place in `seen`, of a state's own entry."""
     one = float(unit is not None)
-    seen = pad(blocks.whole.squeeze(-3), (-1, 1 - more, 1, -1 - more))
-    column, row = blocks.column.squeeze(-2), blocks.row.squeeze(-2)
+    seen = pad(passed, (-1, 1, 1, -1))
     return Products(
-        pad(column, (1, -1 - more), value=one),
-        seen if unit is None else seen + unit,
-        row[..., :1],
-        pad(row, (-1, 1 - more), value=one),
+        pad(passed[..., 0], (1, -1), value=one),
+        (seen if unit is None else seen + unit).to(dtype),
+        passed[..., -1, :1],
+        pad(passed[..., -1, :], (-1, 1), value=one),
     )
 
 

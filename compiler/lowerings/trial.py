@@ -48,6 +48,7 @@ class Machine:
             p.id: p for p in graph.tick.inputs
         }
         self._facts: dict[int, Facts] = {}
+        self._memories: dict[int, frozenset[str]] = {}
         self._found: dict[Any, Tried] = {}
         self.told: dict[int, Any] = {}
 
@@ -69,7 +70,10 @@ class Machine:
 
     def asked_for_start(self, body: Body) -> frozenset[str]:
         """All memories: a start that nobody asks for does no harm here."""
-        return frozenset(r.id for r in body.records if isinstance(r, Memory))
+        found = self._memories.get(id(body))
+        if found is None:
+            found = self._memories[id(body)] = frozenset(r.id for r in body.records if isinstance(r, Memory))
+        return found
 
     def start_value(self, parameters: Any, name: str, memory: Memory, leaf: Leaf) -> Tensor:
         return empty((memory.heads, *leaf.shape) if memory.heads else leaf.shape)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from nldsl.compiler.bodies.hoisting import hoisted
+from nldsl.compiler.bodies.mapping import Mapped
 from nldsl.compiler.module import CompiledModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -74,6 +75,6 @@ def test_a_body_in_two_parts() -> None:
     state = torch.ones(3, 2)
     parts = hoisted(make_fx(body)(chunks[0], state), [0])
     assert parts is not None
-    for x, results in zip(chunks, parts.of_chunks([chunks], [0]), strict=True):
+    for x, results in zip(chunks, Mapped(parts.early, 0)([chunks], [0]), strict=True):
         assert torch.allclose(parts.late(x, state, *results)[0], body(x, state)[0])
     assert hoisted(make_fx(lambda x, s: [x.mT @ s])(chunks[0], state), [0]) is None

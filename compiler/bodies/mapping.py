@@ -1,0 +1,47 @@
+"""A traced graph run for many chunks at once, with a backward pass for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from nldsl.compiler.bodies.adjoint import Body
+from nldsl.compiler.bodies.joining import joined
+from nldsl.compiler.bodies.tidy import tidied
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import _disable_current_modes
+
+
+@dataclass
+class _Met:
+    """A number of chunks, with the shapes of all else: how often it was met, and what is called once it is traced."""
+
+    count: int = 0
+    body: Body | None = None
+
+
+class Mapped:
+    """A graph -> its results for every chunk. patience: how often a number of chunks is mapped plainly before it is
+    traced, as every other number takes a trace of its own."""
+
+    def __init__(self, graph: fx.GraphModule, patience: int) -> None:
+        self.graph, self.patience = graph, patience
+        self._met: dict[Any, _Met] = {}
+
+    def __call__(self, inputs: Sequence[Tensor], axes: Sequence[int | None]) -> list[list[Tensor]]:
+        """axes: the one of an input along which its chunks lie, None for none."""
+        met = self._met.setdefault((*axes, *((x.shape, x.stride(), x.dtype) for x in inputs)), _Met())
+        met.count += 1
+        mapped = torch.vmap(self.graph, in_dims=tuple(axes))
+        if met.body is None and met.count > self.patience and torch._C._functorch.peek_interpreter_stack() is None:
+            graph = make_fx(mapped)(*(x.detach() for x in inputs))
+            with _disable_current_modes():  # nothing of this is run
+                tidied(graph.graph)
+                joined(graph.graph)
+            graph.recompile()
+            met.body = Body(graph, {}, None)
+        results = mapped(*inputs) if met.body is None else met.body(inputs, False)
+        return [list(chunk) for chunk in zip(*(x.unbind(0) for x in results), strict=True)]
