@@ -25,15 +25,14 @@ def stateless(form: Any) -> list[int]:
     return [i for i in range(counted(form)) if not values <= i < values + frame]
 
 
-def called(body: Step, hoisted: Hoisted, asked: Asked, stretched: bool) -> list[Tensor]:
-    """What a body gives, its early part done at the first chunk that needs it, for all that follow. stretched: this may
-    be done again, so that what is not there now must not be there then."""
+def results(body: Step, hoisted: Hoisted, asked: Asked, stretched: bool) -> list[Tensor]:
+    """What the early part of a body gives, found at the first chunk that needs it for all that follow. stretched: this
+    may be done again, so that what is not there now must not be there then."""
     known = _known(body, hoisted, asked, stretched)
     if known is None:
         assert body.early is not None
         known = body.early([asked.tensors[i] for i in hoisted.places], stretched)
-    assert body.call is not None
-    return body.call([*asked.tensors, *known], stretched)
+    return known
 
 
 def _known(body: Step, hoisted: Hoisted, asked: Asked, stretched: bool) -> list[Tensor] | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from nldsl.compiler import early, stages
-from nldsl.compiler.bodies.adjoint import Body, Compiler
+from nldsl.compiler.bodies.adjoint import Body, Compiler, laid
 from nldsl.compiler.bodies.hoisting import Hoisted, hoisted
 from nldsl.compiler.bodies.joining import joined
 from nldsl.compiler.bodies.mapping import Mapped
@@ -106,11 +106,10 @@ class Steps:
         if body.call is None:
             self._trace(body, key, asked)
         assert body.call is not None
-        if body.hoisted is None:
-            results = body.call(asked.tensors, self.stretched)
-        else:
-            results = early.called(body, body.hoisted, asked, self.stretched)
-        self._finish(asked, body, results)
+        known = early.results(body, body.hoisted, asked, self.stretched) if body.hoisted else []
+        strides = body.hoisted.strides if body.hoisted else ()
+        known = [laid(x, stride, self.compiler is not None) for x, stride in zip(known, strides, strict=True)]
+        self._finish(asked, body, body.call([*asked.tensors, *known], self.stretched))
 
     def called(self, graph: fx.GraphModule, handed: Mapping[int, int]) -> Called:
         """How a body is called from now on. handed: which result an input is at the next chunk, by their places."""
@@ -168,7 +167,7 @@ class Steps:
         if self.hoists and isinstance(asked.piece.values, Cut):
             body.hoisted = hoisted(graph, early.stateless(asked.form))
         if body.hoisted:
-            body.early, body.mapped = self.called(body.hoisted.early, {}), Mapped(body.hoisted.early, self.patience)
+            body.early, body.mapped = Body(body.hoisted.early, {}, None), Mapped(body.hoisted.early, self.patience)
         body.call = self.called(body.hoisted.late if body.hoisted else graph, handed)
 
     def _asked(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> Asked:

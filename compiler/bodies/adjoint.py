@@ -172,11 +172,19 @@ class _Run(torch.autograd.Function):
         if torch.is_grad_enabled():
             found = adjoint.once_more(ctx.saved_tensors[: ctx.inputs], tangents)
         else:
-            shaped = (x if x.stride() == s else _as(x, s) for x, s in zip(tangents, adjoint.strides, strict=True))
+            shaped = (laid(x, s) for x, s in zip(tangents, adjoint.strides, strict=True))
             found = adjoint.backward(*ctx.saved_tensors, *shaped)
         gradients = iter(found)
         return None, *(next(gradients) if wanted else None for wanted in adjoint.wanted)
 
 
-def _as(x: Tensor, stride: Sequence[int]) -> Tensor:
-    return torch.empty_strided(x.shape, stride, dtype=x.dtype, device=x.device).copy_(x)
+def laid(x: Tensor, stride: Sequence[int], exactly: bool = False) -> Tensor:
+    """x with its numbers laid out like that: a graph may have been made for no other layout. exactly: axes with one
+    entry too, where it makes no difference to a number."""
+    if all(a == b or n == 1 for a, b, n in zip(x.stride(), stride, x.shape, strict=True)):
+        return x.as_strided(x.shape, stride) if exactly and x.stride() != tuple(stride) else x
+    shape = x.shape
+    for axis, step in enumerate(stride):
+        if step == 0:
+            x = x.narrow(axis, 0, 1)
+    return torch.empty_strided(x.shape, stride, dtype=x.dtype, device=x.device).copy_(x).expand(shape)

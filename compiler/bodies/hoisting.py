@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from nldsl.compiler.bodies.nodes import is_view, part, results_of
+from nldsl.compiler.bodies.nodes import is_view, part, results_of, value
 from torch import fx
 
 
 @dataclass(frozen=True)
 class Hoisted:
-    """A body in two. early: the inputs named by their places -> results. late: all inputs, then these results -> what
-    the body gives."""
+    """A body in two. early: the inputs named by their places -> results, laid out with these strides. late: all inputs,
+    then these results -> what the body gives."""
 
     early: fx.GraphModule
     places: tuple[int, ...]
+    strides: tuple[tuple[int, ...], ...]
     late: fx.GraphModule
 
 
@@ -41,4 +42,4 @@ def hoisted(body: fx.GraphModule, stateless: Collection[int]) -> Hoisted | None:
     places = tuple(sorted(stateless))
     early = part(body, [inputs[i] for i in places], results)
     late = part(body, [*inputs, *results], results_of(body))
-    return Hoisted(early, places, late)
+    return Hoisted(early, places, tuple(value(n).stride() for n in results), late)
