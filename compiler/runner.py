@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from nldsl.compiler import attention, chunks, forms, segments, stages
+from nldsl.compiler import attention, chunks, forms, live, segments, stages
 from nldsl.compiler.dependences import Node, Shape, nodes_of
 from nldsl.compiler.distribute import Loop, Stage
 from nldsl.compiler.nested import detached
@@ -180,6 +180,7 @@ class Runner:
         kept: set[str] = set(names) | self.waited_for | {self.graph.loss} | self.late_ports
         parts: dict[str, list[tuple[Any, int]]] = {}
         local: dict[str, dict[str, Tensor]] = {}
+        learns, alive = segments.loss_learns(self.graph), None
         begin = 0
         while begin < ticks:
             if truncate and number and number % truncate == 0:
@@ -189,9 +190,11 @@ class Runner:
             if self.segment and number % self.segment == 0:
                 if self.ahead and number:
                     first = {n: x[:, :1] for n, x in now.items()}
-                    frame = segments.close(self, frame, open_segments, number, first, parameters)
+                    frame = segments.close(self, frame, open_segments, number, first, parameters, alive)
                 open_segments = segments.opened(open_segments, frame, self.graph)
             piece = self.piece(dict(frame), dict(now), parameters, batch, end - begin, number)
+            whole = self.segment and number % self.segment == 0 and end - begin == self.segment
+            alive = live.begun(self, piece, learns) if whole else None
             self.advance(piece)
             frame = piece.frame
             for name in kept:
@@ -202,7 +205,7 @@ class Runner:
             if self.segment:
                 open_segments = [*open_segments[:-1], self._noted(open_segments[-1], piece, now)]
                 if not self.ahead and number % self.segment == 0:
-                    frame = segments.close(self, frame, open_segments, number, None, parameters)
+                    frame = segments.close(self, frame, open_segments, number, None, parameters, alive)
         values = {n: _full(chunks.joined(p), batch, ticks) for n, p in parts.items()}
         losses, known = self._losses(values, inputs, state.get("waiting"), batch, ticks)
         after: dict[str, Any] = {"frame": frame}

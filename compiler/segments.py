@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from nldsl.compiler import learning
-from nldsl.compiler.dependences import origins
+from nldsl.compiler.live import Live, differentiable
 from nldsl.compiler.masks import LEAD, Mask, both, choose
 from nldsl.compiler.nested import detached
 from nldsl.compiler.piece import Frame, Piece
@@ -90,9 +90,10 @@ def close(
     number: int,
     following: Mapping[str, Tensor] | None,
     parameters: Mapping[str, Tensor],
+    live: Live | None = None,
 ) -> Frame:
     """The gradients of the segment that ends before tick `number`, and the writes that are due.
-    following: the inputs of that tick, if they are needed."""
+    following: the inputs of that tick, if they are needed. live: the segment, where it was just read with gradients."""
     graph, frame = runner.graph, dict(frame)
     last = _last_restarts(runner, frame, segments, number)
     together: dict[Any, list[Objective]] = {}
@@ -101,7 +102,11 @@ def close(
         together.setdefault((record.through, record.detached) if plain else record.id, []).append(record)
     found: Weights = {}
     for group in together.values():
-        gradients = _gradients(runner, segments, number, group, following, parameters, last)
+        if live is not None:
+            names = [(m, leaf.name) for r in group for m in r.memories for leaf in graph.memories[m].leaves]
+            gradients = live.gradients(runner, list(dict.fromkeys(names)), following)
+        else:
+            gradients = _gradients(runner, segments, number, group, following, parameters, last)
         found |= {f"{r.id} {n}": g for r in group for n, g in gradients.items()}
     piece = runner.piece(frame, {}, parameters, _batch(segments), 1, number)
     for record in loss_learns(graph):
@@ -209,18 +214,6 @@ def _factors(record: Objective, notes: Mapping[str, Any], index: int, memory: st
     return total[:, :, 0]
 
 
-def _once(runner: Runner, names: set[str]) -> bool:
-    """Whether plain autograd can differentiate a replay: outside of transforms, and with all shifts at its start. Not
-    through compiled code: dynamo fails on some weights that have the batch's size."""
-    if runner.steps.compiler is not None:
-        return False
-    inside = torch._C._functorch.peek_interpreter_stack() is not None or torch.is_inference_mode_enabled()
-    memories = [runner.graph.memories[m] for m in names]
-    starts = {o for m in memories for o in origins(m, runner.shape)} & runner.shape.running
-    restart = any(m.reset_every or m.reset_when for m in memories)
-    return not (torch.compiler.is_compiling() or inside or restart or starts)
-
-
 def _open(piece: Piece, names: Iterable[str]) -> None:
     """Open memories that a run has not met yet, with their shifts, so that no body needs to know of these."""
     for name in names:
@@ -245,7 +238,8 @@ def _replayed(
     length = runner.segment
     back = -(-record.through // length) or 1
     segments = segments[-back:]
-    once = record.detached and _once(runner, {m for m, _ in names})
+    # Not through compiled code: dynamo fails on some weights that have the batch's size.
+    once = record.detached and runner.steps.compiler is None and differentiable(runner, {m for m, _ in names})
     if once:
         segments, parameters = detached(list(segments)), detached(dict(parameters))
     learned = {m for o in loss_learns(runner.graph) for m in o.memories}

@@ -97,6 +97,8 @@ TTT_MLP = Case(
     known={512: 1_544, 2048: 1_435},
 )
 
+HOPE_FAST = Case(hope(FAST), nested_learning(FAST), {512: 12, 2048: 12}, known={512: 101}, differs=HOPE)
+
 CASES: dict[str, Case] = {
     "titans-16": TITANS_16,
     "titans-16-compiled": replace(TITANS_16, ours=lmm(16, compiled=True)),
@@ -130,5 +132,6 @@ CASES: dict[str, Case] = {
         Side("transformers' Llama layer", peers.llama, compiled=True, packages=("transformers",)),
     ),
     "unnamed": Case(unnamed(""), unnamed("recurrence"), {2048: 20}),
-    "hope-fast": Case(hope(FAST), nested_learning(FAST), {512: 12, 2048: 12}, known={512: 101}, differs=HOPE),
+    "hope-fast": HOPE_FAST,
+    "hope-fast-compiled": replace(HOPE_FAST, ours=hope(FAST, compiled=True)),
 }

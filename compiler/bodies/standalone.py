@@ -18,6 +18,8 @@ class Standalone:
 
     def __init__(self, graph: fx.GraphModule, options: Mapping[str, Any]) -> None:
         self.graph, self.options = graph, options
+        for node in graph.graph.nodes:
+            node.meta.pop("val", None)  # on no device, and inductor would take it at its word
         self._run: Callable[..., Any] | None = None
 
     def __call__(self, *inputs: Tensor) -> Any:
@@ -26,6 +28,9 @@ class Standalone:
 
             with torch.autocast(inputs[0].device.type, enabled=False):  # its operators are cast already
                 self._run = inductor.standalone_compile(
-                    self.graph, [*inputs], dynamic_shapes="from_example_inputs", options={**self.options}
+                    self.graph,
+                    [*inputs],
+                    dynamic_shapes="from_example_inputs",
+                    options={"config_patches": {**self.options}},
                 )
         return self._run(*inputs)
