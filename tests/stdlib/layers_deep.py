@@ -29,6 +29,10 @@ def softplus_from(shift: float) -> Gate:
     return lambda x: softplus(x + shift)
 
 
+def bounded_from(most: float, shift: float) -> Gate:
+    return lambda x: most * torch.sigmoid(x + shift)
+
+
 # Rules, head by head
 
 
@@ -216,6 +220,6 @@ def self_modifying(x: Tensor, p: Named) -> Tensor:
         for name in ("Eta", "Alpha"):
             body = {leaf: w[head] for leaf, w in of(f"{name}.residual_mlp", p).items()}
             start[name] = body | {"head": p[f"{name}.linear.w"][head]}
-        rate, keep = softplus_from(-6), sigmoid_from(9)
+        rate, keep = bounded_from(0.1, -4), sigmoid_from(9)
         answers.append(self_modifying_titans(start, q[head], h[head], z[head], rate, keep, CHUNK)[0])
     return torch.cat(answers, dim=-1) @ p["linear.w"]
