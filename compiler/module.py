@@ -240,6 +240,10 @@ class CompiledModule(Scope):
                 return Standalone(body, options.get("options", {}))
             return torch.compile(body, fullgraph=True, dynamic=dynamic, **options)
 
+        if self.runner.segment:  # a segment is differentiated for itself, then again with all that follows
+            import torch._functorch.config as functorch
+
+            functorch.donated_buffer = False  # which says in its error that this is the way
         self.runner.steps.compiled(compiled)
 
     # What it is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Hashable
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any
@@ -19,7 +20,7 @@ def meaning(graph: LevelGraph) -> str:
 
 
 def _say(value: Any, said: list[str]) -> None:
-    kind = type(value)
+    kind: type = type(value)
     names = _fields(kind)
     if names is not None:
         said.append(f"({kind.__name__} ")
@@ -34,6 +35,10 @@ def _say(value: Any, said: list[str]) -> None:
 
 
 @cache
-def _fields(kind: type) -> tuple[str, ...] | None:
+def _fields(kind: Hashable) -> tuple[str, ...] | None:
     """What the values of a type are made of, None where they are one thing."""
-    return tuple(f.name for f in fields(kind)) if is_dataclass(kind) and kind is not Span else None
+    return (
+        tuple(f.name for f in fields(kind))
+        if isinstance(kind, type) and is_dataclass(kind) and kind is not Span
+        else None
+    )

@@ -35,7 +35,8 @@ def products(
     like = next(iter(steps.values()), torch.zeros(1, 1, ticks, dtype=torch.float64))
     none = torch.zeros_like(like)
     a = torch.stack([torch.stack([steps.get((n, m), none) for m in names], -1) for n in names], -2)
-    passed = _passed(a, exact).unflatten(-1, (ticks, -1)).unflatten(-3, (ticks, -1))
+    passed = _passed(a, exact)
+    passed = passed.reshape(*passed.shape[:-2], ticks, len(names), ticks, len(names))
     below = torch.eye(ticks + 1, dtype=exact, device=like.device)[:ticks, 1:]
     place = {name: i for i, name in enumerate(names)}
     return {
@@ -55,7 +56,7 @@ def _passed(a: Tensor, dtype: torch.dtype) -> Tensor:
         unit = torch.eye(count, dtype=a.dtype, device=a.device)
         a = torch.cat([a, unit.expand(*a.shape[:-3], more, count, count)], -3)
     while a.shape[-3] > 1:
-        first, second = a.unflatten(-3, (-1, 2)).unbind(-3)
+        first, second = a.reshape(*a.shape[:-3], -1, 2, *a.shape[-2:]).unbind(-3)
         below = second[..., :count] @ first[..., -count:, :]
         if a.shape[-3] == 2:
             first, below, second = (x.to(dtype) for x in (first, below, second))
