@@ -17,10 +17,9 @@ import torch
 from nldsl.compiler import early, stages
 from nldsl.compiler.bodies.adjoint import Body, Compiler, laid
 from nldsl.compiler.bodies.hoisting import Hoisted, hoisted
-from nldsl.compiler.bodies.joining import joined
 from nldsl.compiler.bodies.mapping import Mapped
 from nldsl.compiler.bodies.nodes import results_of
-from nldsl.compiler.bodies.tidy import tidied
+from nldsl.compiler.bodies.tracing import traced
 from nldsl.compiler.chunks import Cut
 from nldsl.compiler.dependences import Node
 from nldsl.compiler.distribute import Loop, Stage, Together
@@ -30,8 +29,6 @@ from nldsl.compiler.nested import flattened, paths, restored
 from nldsl.compiler.piece import Piece
 from nldsl.compiler.recompute import Untraced
 from torch import Tensor, fx, nn
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._python_dispatch import _disable_current_modes
 
 Called = Callable[[Sequence[Tensor], bool], list[Tensor]]  # its inputs, and whether they will be given to it again
 
@@ -147,15 +144,11 @@ class Steps:
 
     def _trace(self, body: Step, key: Any, asked: Asked) -> None:
         flat = self._function(body, asked)
-        graph = make_fx(flat)(*(x.detach() for x in asked.tensors))
+        graph = traced(flat, asked.tensors)
         whole = self.key(key, asked)
         if any(node.op == "get_attr" for node in graph.graph.nodes) and whole not in self.own:
             self.own.add(whole)
             self.bodies[id(asked.todo), whole] = self.bodies.pop(whole)
-        with _disable_current_modes():  # nothing of this is run
-            tidied(graph.graph)
-            joined(graph.graph)
-        graph.recompile()
         body.title, body.graph = title(asked), graph
         places = {path: i for i, path in enumerate(paths(body.form)) if path[0] == "frame"}
         before = {path: i for i, path in enumerate(paths(asked.form)) if path[0] == "frame"}

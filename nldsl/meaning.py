@@ -37,8 +37,6 @@ def _say(value: Any, said: list[str]) -> None:
 @cache
 def _fields(kind: Hashable) -> tuple[str, ...] | None:
     """What the values of a type are made of, None where they are one thing."""
-    return (
-        tuple(f.name for f in fields(kind))
-        if isinstance(kind, type) and is_dataclass(kind) and kind is not Span
-        else None
-    )
+    if not isinstance(kind, type) or not is_dataclass(kind) or kind is Span:
+        return None
+    return tuple(f.name for f in fields(kind))

@@ -8,11 +8,8 @@ from typing import Any
 
 import torch
 from nldsl.compiler.bodies.adjoint import Body
-from nldsl.compiler.bodies.joining import joined
-from nldsl.compiler.bodies.tidy import tidied
+from nldsl.compiler.bodies.tracing import traced
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._python_dispatch import _disable_current_modes
 
 
 @dataclass
@@ -37,11 +34,6 @@ class Mapped:
         met.count += 1
         mapped = torch.vmap(self.graph, in_dims=tuple(axes))
         if met.body is None and met.count > self.patience and torch._C._functorch.peek_interpreter_stack() is None:
-            graph = make_fx(mapped)(*(x.detach() for x in inputs))
-            with _disable_current_modes():  # nothing of this is run
-                tidied(graph.graph)
-                joined(graph.graph)
-            graph.recompile()
-            met.body = Body(graph, {}, None)
+            met.body = Body(traced(mapped, inputs), {}, None)
         results = mapped(*inputs) if met.body is None else met.body(inputs, False)
         return [list(chunk) for chunk in zip(*(x.unbind(0) for x in results), strict=True)]

@@ -6,6 +6,7 @@ import pytest
 import torch
 from nldsl.compiler.bodies.adjoint import laid
 from nldsl.compiler.bodies.mapping import Mapped
+from nldsl.compiler.bodies.standalone import Standalone
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -40,6 +41,15 @@ def test_mapped_it_is_what_chunks_give_one_by_one(patience: int) -> None:
         for found, expected in zip(chunks, apart, strict=True):
             for a, b in zip(found, expected, strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_options_reach_inductor() -> None:
+    x, w, scale = (t.float() for t in given())
+    found = Standalone(make_fx(early)(x[:, 0], w, scale[0]), {"size_asserts": False})(x[:, 0], w, scale[0])
+    for a, b in zip(found, early(x[:, 0], w, scale[0]), strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(AttributeError, match="no_such_option"):
+        Standalone(make_fx(early)(x[:, 0], w, scale[0]), {"no_such_option": 1})(x[:, 0], w, scale[0])
 
 
 @pytest.mark.parametrize(

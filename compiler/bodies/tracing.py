@@ -1,0 +1,22 @@
+"""Functions of tensors as graphs of aten operators, tidied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nldsl.compiler.bodies.joining import joined
+from nldsl.compiler.bodies.tidy import tidied
+from torch import Tensor, fx
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._python_dispatch import _disable_current_modes
+
+
+def traced(function: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphModule:
+    """What a function does with tensors like these."""
+    graph = make_fx(function)(*(x.detach() for x in inputs))
+    with _disable_current_modes():  # nothing of this is run
+        tidied(graph.graph)
+        joined(graph.graph)
+    graph.recompile()
+    return graph
