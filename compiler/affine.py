@@ -1,8 +1,7 @@
-"""What a rule makes of a weight, where that is a sum with one number per copy and tick for every term.
+"""What is made of a weight, where that is a sum with one number per copy and tick for every term, or for every row.
 
-A rule's body is run on forms instead of tensors: sums of what the weight and the rule's own states were before a tick,
-and of what was written since. The rows of one table say what each primitive makes of forms; what has no row is not
-affine.
+Records are told as forms instead of tensors: sums of what the weight and its rules' own states were before a tick, and
+of what was written since. The rows of one table say what each primitive makes of forms; what has no row is not affine.
 """
 
 from __future__ import annotations
@@ -11,18 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-from nldsl.compiler import forms
 from nldsl.compiler.masks import LEAD
 from torch import Tensor
 
-from nldsl.graph import Body, Memory, Stream
-from nldsl.torch_forms import Call
+from nldsl.graph import Stream
 
 if TYPE_CHECKING:
     from nldsl.compiler.lowerings.weight import Weight
 
-Number = Any  # a coefficient: a number, or a Tensor [batch, ticks, heads] where it has any of them
+# A coefficient: a number, or a Tensor [batch, ticks, heads] where it has any of them; of a form also
+# [batch, ticks, heads, n], a number for every row of the weight.
+Number = Any
 
 
 @dataclass(frozen=True)
@@ -35,9 +33,11 @@ class Form:
 
 @dataclass(frozen=True)
 class Answer:
-    """sum of coefficient * what the weight says about some rows, by number of that reading."""
+    """sum of coefficient * what the weight says about some rows, by number of that reading, and known rows
+    [batch, ticks, heads, m] if there are any."""
 
     terms: Mapping[int, Number]
+    known: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,23 @@ class Key:
 
 
 @dataclass(frozen=True)
-class Updates:
-    """The updates of a chunk. count: the number of each tick's, [batch or 1, ticks, heads or 1]. first: that of the
-    first tick, right in so far as it decides which states begin anew."""
+class Outer:
+    """A sum of x r^T at every tick, not yet written anywhere: pairs of [batch, ticks, heads, n] and [..., m]."""
 
-    count: Tensor
-    first: int
+    pairs: tuple[tuple[Tensor, Tensor], ...]
+
+    @property
+    def whole(self) -> Tensor:
+        first, *others = (x.unsqueeze(-1) * r.unsqueeze(-2) for x, r in self.pairs)
+        return sum(others, first)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        x, r = self.pairs[0]
+        return x.shape[-1], r.shape[-1]
+
+
+SYMBOLS = (Form, Answer, Key, Outer)
 
 
 class NotAffine(Exception):
@@ -69,11 +80,24 @@ def times(a: Number, b: Number) -> Number:
     for one, other in ((a, b), (b, a)):
         if isinstance(one, float | int) and one in (0, 1):
             return other if one else 0.0
+    a, b = _aligned(a, b)
     return a * b
 
 
 def plus(a: Mapping[Any, Number], b: Mapping[Any, Number]) -> dict[Any, Number]:
-    return {**a, **{n: a[n] + c if n in a else c for n, c in b.items()}}
+    return {**a, **{n: _added(a[n], c) if n in a else c for n, c in b.items()}}
+
+
+def _added(a: Number, b: Number) -> Number:
+    a, b = _aligned(a, b)
+    return a + b
+
+
+def _aligned(a: Number, b: Number) -> tuple[Number, Number]:
+    """One number for all rows beside a number for each."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor) and a.dim() != b.dim():
+        return (a.unsqueeze(-1), b) if a.dim() < b.dim() else (a, b.unsqueeze(-1))
+    return a, b
 
 
 def number(value: Any) -> Number:
@@ -85,57 +109,121 @@ def number(value: Any) -> Number:
     return value.reshape(value.shape[:LEAD])
 
 
+def rate(weight: Weight, value: Any) -> Number:
+    """A factor of a form: a number, or one for every row, as [n, 1] has them."""
+    n = weight.shape[0] if len(weight.shape) == 2 else 1
+    if n > 1 and isinstance(value, Tensor) and value.shape[LEAD:] == (n, 1):
+        weight.by_row = True
+        return value.squeeze(-1)
+    return number(value)
+
+
 def _sum(weight: Weight, stream: Stream, args: list[Any], sign: float = 1.0) -> Any:
     a, b = args
-    for kind in (Form, Answer):
-        if isinstance(a, kind) and isinstance(b, kind):
-            return kind(plus(a.terms, scaled(b.terms, sign)))
-    if all(isinstance(x, Form) or (isinstance(x, Tensor) and x.dim() == LEAD + len(weight.shape)) for x in args):
+    if any(isinstance(x, Answer) for x in args):
+        return _sum_of_answers(weight, _answer(weight, a), _answer(weight, b), sign)
+    if any(isinstance(x, Form) for x in args):
         a, b = (written(weight, x) for x in args)
         return Form(plus(a.terms, scaled(b.terms, sign)))
+    if all(isinstance(x, Outer) for x in args) and a.shape == b.shape:
+        return Outer((*a.pairs, *_outer_times(b, sign).pairs))
     raise NotAffine(f"`{stream.op}` of a weight and a number")
 
 
+def _answer(weight: Weight, value: Any) -> Answer:
+    """A known row as an answer."""
+    if isinstance(value, Answer):
+        return value
+    if not isinstance(value, Tensor) or value.shape[LEAD:] != weight.shape[1:]:
+        raise NotAffine("what the memory answers meets something of another shape")
+    return Answer({}, value)
+
+
+def _sum_of_answers(weight: Weight, a: Answer, b: Answer, sign: float) -> Answer:
+    known = a.known
+    if b.known is not None:
+        other = b.known if sign == 1.0 else -b.known
+        known = other if known is None else known + other
+    return Answer(plus(a.terms, scaled(b.terms, sign)), known)
+
+
 def _product(weight: Weight, stream: Stream, args: list[Any]) -> Any:
-    symbolic = [a for a in args if isinstance(a, Form | Answer | Key)]
+    symbolic = [a for a in args if isinstance(a, SYMBOLS)]
     if len(symbolic) > 1:
         raise NotAffine("it multiplies weights or gradients with each other")
     factor = next(a for a in args if a is not symbolic[0])
-    return _times(symbolic[0], number(factor))
+    return _times(weight, symbolic[0], factor)
 
 
 def _quotient(weight: Weight, stream: Stream, args: list[Any]) -> Any:
-    if isinstance(args[1], Form | Answer | Key):
+    if isinstance(args[1], SYMBOLS):
         raise NotAffine("it divides by a weight or a gradient")
-    return _times(args[0], 1 / number(args[1]))
+    return _times(weight, args[0], 1 / args[1])
 
 
-def _times(value: Any, factor: Number) -> Any:
+def _times(weight: Weight, value: Any, factor: Any) -> Any:
+    if isinstance(value, Form):
+        columns = isinstance(factor, Tensor) and factor.shape[LEAD:] == weight.shape[1:] != (1,)
+        return _by_column(weight, value, factor) if columns else Form(scaled(value.terms, rate(weight, factor)))
+    if isinstance(value, Outer):
+        return _outer_times(value, factor)
+    c = number(factor)
     if isinstance(value, Key):
-        return Key(times(value.factor, factor))
-    return type(value)(scaled(value.terms, factor))
+        return Key(times(value.factor, c))
+    known = None if value.known is None else value.known * (c[..., None] if isinstance(c, Tensor) else c)
+    return Answer(scaled(value.terms, c), known)
+
+
+def _by_column(weight: Weight, form: Form, factor: Tensor) -> Form:
+    """A rate for every column: only what is known can have one, as each column would have a system of its own."""
+    terms: dict[str | int, Number] = {}
+    for term, c in form.terms.items():
+        w = weight.writes[term] if isinstance(term, int) else None
+        if w is None or w.x is None or w.known is None or w.answers or w.band is not None:
+            raise NotAffine("a rate is a vector")
+        terms[weight.write(w.x, w.known * weight.columns(factor), {})] = c
+    return Form(terms)
+
+
+def _outer_times(value: Outer, factor: Any) -> Outer:
+    rest = factor.shape[LEAD:] if isinstance(factor, Tensor) else ()
+    if rest == (value.shape[0], 1):
+        return Outer(tuple((x * factor.squeeze(-1), r) for x, r in value.pairs))
+    c = factor if rest == value.shape[1:] else number(factor)
+    c = c.unsqueeze(-1) if isinstance(c, Tensor) and c.dim() == LEAD else c
+    return Outer(tuple((x, r * c) for x, r in value.pairs))
 
 
 def _matmul(weight: Weight, stream: Stream, args: list[Any]) -> Answer:
-    """key @ w: what the memory says about its key."""
-    key, form = args
-    if not (isinstance(key, Key) and isinstance(form, Form)):
+    """rows @ w: what the memory says about them."""
+    rows, form = args
+    if not isinstance(form, Form) or isinstance(rows, Form | Answer | Outer) or len(weight.shape) != 2:
         raise NotAffine(f"`{stream.op}` of the weight")
-    assert weight.key is not None
-    return Answer(scaled({weight.read(weight.key, form): 1.0}, key.factor))
-
-
-def _outer(weight: Weight, stream: Stream, args: list[Any]) -> Form:
-    key, answer = args
-    if not (isinstance(key, Key) and isinstance(answer, Answer)):
+    if isinstance(rows, Key):
+        assert weight.key is not None
+        return Answer({weight.read(weight.key, form): rows.factor})
+    if rows.shape[LEAD:] != weight.shape[:1]:
         raise NotAffine(f"`{stream.op}` of the weight")
-    return Form(scaled({weight.write(weight.key, None, answer.terms): 1.0}, key.factor))
+    return Answer({weight.read(weight.rows(rows), form): 1.0})
 
 
-ROWS: dict[str, Callable[[Weight, Stream, list[Any]], Any]] = {
+def _outer(weight: Weight, stream: Stream, args: list[Any]) -> Any:
+    rows, r = args
+    if not isinstance(rows, Key | Tensor) or isinstance(r, Form | Key | Outer):
+        raise NotAffine(f"`{stream.op}` of the weight")
+    factor = rows.factor if isinstance(rows, Key) else 1.0
+    if isinstance(r, Tensor):
+        return Outer(((plain(weight, rows), r),))
+    x = weight.key if isinstance(rows, Key) else weight.rows(rows)
+    known = None if r.known is None else weight.columns(r.known)
+    return Form(scaled({weight.write(x, known, r.terms): 1.0}, factor))
+
+
+# Of a weight, None where no argument is of one, a record and its arguments.
+ROWS: dict[str, Callable[[Any, Stream, list[Any]], Any]] = {
     "add": _sum,
     "sub": lambda weight, stream, args: _sum(weight, stream, args, -1.0),
-    "neg": lambda weight, stream, args: _times(args[0], -1.0),
+    "neg": lambda weight, stream, args: _times(weight, args[0], -1.0),
     "mul": _product,
     "div": _quotient,
     "matmul": _matmul,
@@ -143,78 +231,14 @@ ROWS: dict[str, Callable[[Weight, Stream, list[Any]], Any]] = {
 }
 
 
-def applied(
-    weight: Weight, body: Body, inputs: Mapping[str, Any], slot: str, updates: Updates, calls: Mapping[str, Call]
-) -> Form:
-    """What a rule's body makes of forms. inputs: of its ports. slot: whose states these are. Raises NotAffine."""
-    values: dict[str, Any] = dict(inputs)
-    for record in body.records:
-        if isinstance(record, Memory):
-            _open(weight, record, slot, updates)
-        elif not isinstance(record, Stream) or record.op.startswith("window_") or record.every > 1:
-            raise NotAffine("it keeps something from update to update that is no sum")
-        elif record.op == "weight":
-            values[record.id] = weight.now[f"{slot}.{record.memory}"]
-        elif record.op == "assign":
-            new = values[str(record.args[0])] if isinstance(record.args[0], str) else None
-            weight.now[f"{slot}.{record.memory}"] = written(weight, new)
-        elif record.op == "tick":
-            values[record.id] = updates.count.double()
-        else:
-            values[record.id] = _value(weight, record, values, calls)
-    return written(weight, values[body.results[0]])
-
-
-def _open(weight: Weight, memory: Memory, slot: str, updates: Updates) -> None:
-    """A state of the rule. Where it begins anew, nothing of the old one is left."""
-    plain = memory.form == "state" and not memory.starts and not memory.reset_when
-    if not plain or memory.leaves[0].init != ("constant", 0) or tuple(memory.leaves[0].shape) != weight.shape:
-        raise NotAffine("it keeps something from update to update that is no sum")
-    name, every = f"{slot}.{memory.id}", memory.reset_every
-    weight.keep(name)
-    if not every:
-        return
-    if updates.first % every == 0:
-        weight.anew.add(name)
-    if (updates.first + weight.lead[2]) % every == 0:
-        weight.left.add(name)
-    inside = [float((updates.first + t) % every != 0) for t in range(1, weight.lead[2])]
-    if not all(inside):
-        factor = torch.tensor([1.0, *inside], dtype=weight.dtype, device=weight.device).reshape(1, -1, 1)
-        weight.now[name] = Form(scaled(weight.now[name].terms, factor))
-
-
-def _value(weight: Weight, record: Stream, values: Mapping[str, Any], calls: Mapping[str, Call]) -> Any:
-    args = [values[a] if isinstance(a, str) else float(a) for a in record.args]
-    if any(isinstance(a, Form | Answer) for a in args) or (
-        any(isinstance(a, Key) for a in args) and record.op in ("mul", "div", "neg")
-    ):
-        try:
-            if record.op not in ROWS:
-                raise NotAffine(f"`{record.op}` of the weight or the gradient")
-            return ROWS[record.op](weight, record, args)
-        except NotAffine as reason:
-            args = _known(weight, args, reason)
-    plain = [_plain(weight, a) for a in args]
-    return forms.apply(record, plain, calls[record.id])
-
-
-def _known(weight: Weight, args: list[Any], reason: NotAffine) -> list[Any]:
-    """The same arguments as numbers, tick by tick, where they are known already: what is no sum of gradients may still
-    be a map of one (scan, map, scan)."""
-    if any(isinstance(a, Answer) for a in args):
-        raise reason
-    try:
-        return [weight.already(a) if isinstance(a, Form) else a for a in args]
-    except NotAffine:
-        raise reason from None
-
-
 def written(weight: Weight, value: Any) -> Form:
-    """A value as a form: what is known is written as a whole, at every tick its own."""
+    """A value as a form: what is known is written as a whole, at every tick its own, if it is no product of rows."""
     if isinstance(value, Form):
         return value
-    if not isinstance(value, Tensor):
+    if isinstance(value, Outer) and value.shape == weight.shape:
+        return Form({weight.write(weight.rows(x), weight.columns(r), {}): 1.0 for x, r in value.pairs})
+    value = plain(weight, value)
+    if not isinstance(value, Tensor) or value.dim() > LEAD + len(weight.shape):
         raise NotAffine("it gives no weight")
     batch, heads, ticks = weight.lead
     missing = LEAD + len(weight.shape) - value.dim()
@@ -222,8 +246,10 @@ def written(weight: Weight, value: Any) -> Form:
     return Form({weight.write(None, whole.expand(batch, ticks, heads, *weight.shape), {}): 1.0})
 
 
-def _plain(weight: Weight, value: Any) -> Any:
-    """A multiple of the key as the numbers that it is, [batch, ticks, heads, n]."""
+def plain(weight: Weight, value: Any) -> Any:
+    """What is known as the numbers that it is, [batch, ticks, heads, ...]."""
+    if isinstance(value, Outer):
+        return value.whole
     if not isinstance(value, Key):
         return value
     assert weight.key is not None

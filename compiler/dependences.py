@@ -9,6 +9,7 @@ import networkx as nx
 
 from nldsl.graph import Body, Memory, Objective, Record, Stream
 
+SUMS = {"add", "sub", "neg", "mul", "div"}
 Node = tuple[Record, str]  # a record, and which part of a learn: "gather", "write" or ""
 
 
@@ -106,6 +107,7 @@ class _Dependences:
         for node in nodes:
             self._needed(*node)
         self._recalls(nodes)
+        self._products(nodes)
 
     def edge(self, source: str, target: str) -> None:
         if source in self.graph and target in self.graph:
@@ -167,6 +169,14 @@ class _Dependences:
                     if record.memory in learn.memories and any(f"{learn.id}/" in c for c in loops):
                         self.edge(f"{record.id}/", f"{learn.id}/")
 
+    def _products(self, nodes: Sequence[Node]) -> None:
+        """Products of two rows that are made for a write are made where it is: a matrix for each of all ticks would be
+        far more than the rows."""
+        made = {r.id: r for r, _ in nodes if isinstance(r, Stream)}
+        for record in [r for r in made.values() if r.op == "assign" and r.every == 1]:
+            for name in _of_products(str(record.args[0]), made):
+                self.edge(self.turns(record.memory), f"{name}/")
+
     def _stream(self, record: Stream, key: str) -> None:
         for arg in record.args:
             if isinstance(arg, str):
@@ -221,6 +231,15 @@ class _Dependences:
 
 def dependences(nodes: Sequence[Node], shape: Shape, chunk: int = 0, quiet: frozenset[str] = frozenset()) -> nx.DiGraph:  # type: ignore[type-arg]
     return _Dependences(nodes, shape, chunk, quiet).graph
+
+
+def _of_products(name: str, made: Mapping[str, Stream]) -> set[str]:
+    """A stream and those that it is made of, where they are sums of products of two rows."""
+    record = made.get(name)
+    if record is None or record.op not in SUMS | {"outer"}:
+        return set()
+    inside = set() if record.op == "outer" else set().union(*(_of_products(str(a), made) for a in record.args))
+    return inside | {name} if inside or record.op == "outer" else set()
 
 
 def _at_the_write(record: Objective) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from nldsl.compiler import affine
 from nldsl.compiler.affine import Form, Key, NotAffine
 from nldsl.compiler.doctor.writers import Writer, gate_of, gates
+from nldsl.compiler.lowerings.applied import Updates, applied
 from nldsl.compiler.lowerings.weight import Weight
 from nldsl.compiler.runner import Runner
 from torch import Tensor
@@ -83,6 +83,6 @@ def _kept(runner: Runner, rule: Rule, memory: str, streams: Mapping[str, Tensor]
             inputs[port.id] = streams[rule.args[int(port.id[3:])]]
         elif port.id not in inputs:
             raise NotAffine(f"it uses `{port.id}`")
-    first = affine.Updates(torch.zeros(1, 1, 1, dtype=torch.int64), 0)
-    form = affine.applied(weight, body, inputs, "retention", first, runner.facts(body).calls)
+    first = Updates(torch.zeros(1, 1, 1, dtype=torch.int64), 0)
+    form = applied(weight, body, inputs, "retention", first, runner.facts(body).calls)
     return float(torch.as_tensor(form.terms.get("w", 0.0), dtype=torch.float64).mean())

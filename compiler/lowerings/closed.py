@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from nldsl.compiler import affine, buffers, memories, weighing
-from nldsl.compiler.affine import Form, NotAffine
+from nldsl.compiler.affine import Answer, Form, NotAffine, Outer
 from nldsl.compiler.dependences import origins
 from nldsl.compiler.lowerings import gathering, reasons, trial, updates
 from nldsl.compiler.lowerings.trial import Tried
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 MOST = 256  # ticks at once: some of the work grows with their square
-MAPPED = 16  # where every tick has its own states, it is their room that counts
+BRIEF = 16  # where every tick has its own states, or every two ticks a number for every row, it is room that counts
 
 
 def tried(loop: Loop, machine: Any) -> Tried:
@@ -36,8 +37,8 @@ def tried(loop: Loop, machine: Any) -> Tried:
         ticks.run()
     except NotAffine as reason:
         return Tried(str(reason))
-    mapped = any(weight.mapped for weight in ticks.weights.values())
-    return Tried("", {memory: reasons.of(ticks, memory) for memory in loop.memories}, MAPPED if mapped else MOST)
+    brief = any(weight.mapped or weight.by_row for weight in ticks.weights.values())
+    return Tried("", {memory: reasons.of(ticks, memory) for memory in loop.memories}, BRIEF if brief else MOST)
 
 
 def run(piece: Piece, loop: Loop) -> bool:
@@ -49,13 +50,15 @@ def run(piece: Piece, loop: Loop) -> bool:
 
 
 class Ticks:
-    """Some ticks of a loop. weights: those it writes. told: streams that are forms of a weight. waiting:
-    streams that are computed when they are asked for."""
+    """Some ticks of a loop. weights: those it writes. told: streams that are forms or answers of a weight.
+    products: matrices of known rows. waiting: streams that are computed when they are asked for."""
 
     def __init__(self, piece: Piece, loop: Loop) -> None:
         self.piece, self.loop = piece, loop
         self.weights: dict[tuple[str, str], Weight] = {}  # by memory and leaf
-        self.told: dict[str, tuple[Weight, Form]] = {}
+        self.told: dict[str, tuple[Weight, Form | Answer]] = {}
+        self.products: dict[str, Outer] = {}
+        self.refused: dict[str, str] = {}  # streams that are no forms, and why
         self.waiting: dict[str, Stream] = {}
         self.found: dict[str, dict[str, gathering.Found]] = {}
         self.buffers: dict[str, Frame] = {}  # by learn: the tokens that its windows still reach
@@ -75,7 +78,7 @@ class Ticks:
             weight.settle()
         self.settled = True
         for name in self.piece.machine.gives(self.loop.nodes):
-            if name in self.waiting or name in self.told:
+            if name in self.waiting or name in self.told or name in self.products:
                 self.piece.values[name] = self.value(name)
         self._finish()
 
@@ -98,7 +101,11 @@ class Ticks:
         return self.weights[memory, leaf]
 
     def made(self, value: Tensor) -> Weight:
-        return Weight(value, self.piece.ticks)
+        """In float32 at least: what a chunk sums, half precision would round at every step."""
+        return Weight(value.to(torch.promote_types(value.dtype, torch.float32)), self.piece.ticks)
+
+    def plain(self, x: Tensor) -> Tensor:
+        return x.to(self.piece.machine.dtype)
 
     def _stream(self, record: Stream) -> None:
         if record.op == "weight":
@@ -113,7 +120,7 @@ class Ticks:
             return
         elif record.op == "recall":
             raise NotAffine("attention is kept tick by tick")
-        elif record.op in affine.ROWS and any(a in self.told for a in record.args) and self._form(record):
+        elif record.op in affine.ROWS and self._symbol(record):
             return
         self.waiting[record.id] = record
 
@@ -123,35 +130,42 @@ class Ticks:
         if memory not in machine.shape.running and set(origins(known, machine.shape)) & set(self.loop.memories):
             raise NotAffine("what is read starts from what is written")
 
-    def _form(self, record: Stream) -> bool:
-        """A combination of forms of one weight, still a form."""
-        if record.op in ("matmul", "outer"):
+    def _symbol(self, record: Stream) -> bool:
+        """Whether a record makes something of one weight, or of known rows, that is told and not computed."""
+        weights = {id(self.told[str(a)][0]): self.told[str(a)][0] for a in record.args if a in self.told}
+        outer = record.op == "outer" or any(a in self.products for a in record.args)
+        if len(weights) > 1 or not (weights or outer):
             return False
-        weight = next(self.told[str(a)][0] for a in record.args if a in self.told)
-        if any(a in self.told and self.told[str(a)][0] is not weight for a in record.args):
-            return False
+        weight = next(iter(weights.values()), None)
         try:
-            args = [self.told[str(a)][1] if a in self.told else self.value(a) for a in record.args]
-            if record.op in ("add", "sub"):
-                args = [affine.written(weight, number(self.piece, a)) for a in args]
-            form = affine.ROWS[record.op](weight, record, args)
-        except NotAffine:
+            made = affine.ROWS[record.op](weight, record, [self._symbolic(a, record.op) for a in record.args])
+        except NotAffine as reason:
+            self.refused[record.id] = str(reason)
             return False
-        self.told[record.id] = weight, form
+        if weight is None:
+            self.products[record.id] = made
+        else:
+            self.told[record.id] = weight, made
         return True
+
+    def _symbolic(self, name: Any, op: str) -> Any:
+        if name in self.told:
+            return self.told[name][1]
+        if name in self.products:
+            return self.products[name]
+        return number(self.piece, self.value(name)) if op in ("add", "sub") else self.value(name)
 
     def _assign(self, record: Stream) -> None:
         if record.every != 1:
             raise NotAffine("it is not written at every tick")
         weight = self.weight(record.memory, record.leaf)
         source = record.args[0]
-        if source in self.told:
-            other, form = self.told[str(source)]
-            if other is not weight:
-                raise NotAffine("it becomes what another memory was")
-        else:
-            form = affine.written(weight, number(self.piece, self.value(source)))
-        weight.now["w"] = form
+        if source in self.told and self.told[str(source)][0] is not weight:
+            raise NotAffine("it becomes what another memory was")
+        value = number(self.piece, self._symbolic(source, record.op))
+        if isinstance(value, Answer):
+            raise NotAffine("it becomes what it answered")
+        weight.now["w"] = affine.written(weight, value)
 
     # Learning
 
@@ -174,13 +188,17 @@ class Ticks:
             return float(name)
         if name in self.piece.values:
             return self.piece.values[name]
-        if not self.settled:
-            raise NotAffine("what it learns from depends on what it wrote a tick before")
+        if name in self.products:
+            return self.products[name].whole
         if name in self.told:
-            weight, form = self.told[name]
-            return weight.whole(form)
+            if not self.settled:
+                raise NotAffine("what it learns from depends on what it wrote a tick before")
+            weight, told = self.told[name]
+            return self.plain(weight.whole(told) if isinstance(told, Form) else weight.value(told).transpose(1, 2))
+        if not self.settled and name in self.refused:
+            raise NotAffine(self.refused[name])
         record = self.waiting[name]
-        value = self._read(record) if record.op == "matmul" and record.args[1] in self.told else None
+        value = self._read(record) if self.settled and record.op == "matmul" and record.args[1] in self.told else None
         if value is None:
             for a in record.args:
                 if isinstance(a, str):
@@ -192,14 +210,9 @@ class Ticks:
     def _read(self, record: Stream) -> Tensor | None:
         """rows @ weight, for one row per tick."""
         weight, form = self.told[str(record.args[1])]
-        if self.piece.facts.calls[record.id].ranks != (1, 2) or any(w.x is None for w in weight.writes):
+        if self.piece.facts.calls[record.id].ranks != (1, 2) or not isinstance(form, Form):
             return None
-        return weight.answer(self.rows(self.value(record.args[0]), weight), form).transpose(1, 2)
-
-    def rows(self, x: Tensor, weight: Weight) -> Tensor:
-        """[batch or 1, ticks or 1, heads or 1, n] -> [batch, heads, ticks, n]."""
-        batch, heads, ticks = weight.lead
-        return x.expand(batch, ticks, heads, -1).transpose(1, 2)
+        return self.plain(weight.answer(weight.rows(self.value(record.args[0])), form).transpose(1, 2))
 
     def scale(self, record: Objective, index: int) -> Tensor | None:
         """The factor that a tick's gradient counts with."""
@@ -219,7 +232,7 @@ class Ticks:
         news: dict[str, dict[str, Tensor]] = {}
         states: dict[str, Tensor] = {}
         for (memory, leaf), weight in self.weights.items():
-            after = weight.after()
+            after = {name: self.plain(value) for name, value in weight.after().items()}
             news.setdefault(memory, {})[leaf] = after.pop("w")
             states |= after
         for memory, weights in news.items():

@@ -68,16 +68,17 @@ def _held(ticks: Ticks, record: Objective, given: Mapping[str, Any], band: Tenso
     for memory in record.memories:
         for leaf in ticks.piece.facts.memories[memory].leaves:
             name = f"{memory}.{leaf.name}"
-            batch, heads, count = ticks.weight(memory, leaf.name).lead
-            count = count if band is None else band.shape[1]
-            if name in given["d"]:
-                x, d = (given[part][name].expand(batch, count, heads, -1).transpose(1, 2) for part in ("x", "d"))
+            weight = ticks.weight(memory, leaf.name)
+            lead = (weight.lead[0], weight.lead[2] if band is None else band.shape[1], weight.lead[1])
+            own = {
+                part: given[part][name].to(weight.dtype) for part in ("x", "d", "whole", "keys") if name in given[part]
+            }
+            if "d" in own:
+                x, d = (own[part].expand(*lead, -1).transpose(1, 2) for part in ("x", "d"))
                 found[name] = Found(x, d, key=x, band=band)
                 continue
-            whole = given["whole"][name].expand(batch, count, heads, *map(int, leaf.shape))
-            keys = given["keys"].get(name)
-            key = None if keys is None else keys.expand(batch, count, heads, -1).transpose(1, 2)
-            found[name] = Found(None, whole, key=key, band=band)
+            key = own["keys"].expand(*lead, -1).transpose(1, 2) if "keys" in own else None
+            found[name] = Found(None, own["whole"].expand(*lead, *weight.shape), key=key, band=band)
     return found
 
 
@@ -161,7 +162,7 @@ class _Answered:
             raise NotAffine(f"its objective takes `{record.op}` of the weight, or of what it answers")
         source = next(r for r in self.body.records if r.id == record.args[1])
         assert isinstance(source, Stream)
-        rows = self.ticks.rows(x, weight)
+        rows = weight.rows(x)
         reading = weight.read(rows, weight.now["w"])
         self.products[record.id] = Product(weight, source.leaf, rows, reading, source.mode == "self")
         return Part({record.id: 1.0})

@@ -11,16 +11,22 @@ from collections.abc import Mapping, Sequence
 import torch
 from nldsl.compiler.affine import Form, Number
 from nldsl.compiler.lowerings.products import products, total_of
+from nldsl.compiler.masks import LEAD
 from torch import Tensor
 
 Terms = Mapping[str | int, Number]
 
 
 class Passage:
-    """names: the states. told: what each becomes at a tick. like: a tensor of their type. writes: their number."""
+    """names: the states. told: what each becomes at a tick. like: a tensor of their type. writes: their number. rows:
+    whether every row of the weight has numbers of its own; then all that is given has an axis of rows, [B, H, n or 1,
+    ...], before those of ticks."""
 
-    def __init__(self, names: Sequence[str], told: Mapping[str, Form], ticks: int, like: Tensor, writes: int) -> None:
+    def __init__(
+        self, names: Sequence[str], told: Mapping[str, Form], ticks: int, like: Tensor, writes: int, rows: bool
+    ) -> None:
         self.names, self.told, self.ticks, self.like, self.writes = list(names), told, ticks, like, writes
+        self.rows = rows
         steps = {(n, str(m)): self.line(c) for n in self.names for m, c in told[n].terms.items() if self.counts(m, c)}
         lines = torch.broadcast_tensors(*steps.values())  # type: ignore[no-untyped-call]
         self.products = products(self.names, dict(zip(steps, lines, strict=True)), ticks, like.dtype)
@@ -30,12 +36,14 @@ class Passage:
         return term in self.names and not _is(c, 0.0)
 
     def line(self, c: Number) -> Tensor:
-        """A coefficient [batch or 1, heads or 1, ticks]."""
-        if isinstance(c, Tensor):
-            line: Tensor = c.double().transpose(1, 2)
-        else:
+        """A coefficient [batch or 1, heads or 1, (n or 1,) ticks]."""
+        if not isinstance(c, Tensor):
             line = torch.full((1, 1, 1), float(c), dtype=torch.float64, device=self.like.device)
-        return line.expand(*line.shape[:2], self.ticks)
+        else:
+            line = c.double().movedim(1, -1)
+        if self.rows and line.dim() == LEAD:
+            line = line.unsqueeze(-2)
+        return line.expand(*line.shape[:-1], self.ticks)
 
     def spread(self, form: Form) -> tuple[dict[str, Tensor], dict[int, Tensor]]:
         """How much each state before the first tick, [..., ticks], and each write at tick s, [..., ticks, ticks], count

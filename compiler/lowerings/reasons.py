@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nldsl.compiler.affine import Answer
 from nldsl.compiler.lowerings.weight import Weight, is_one
 
 from nldsl.graph import Objective
@@ -11,13 +12,10 @@ from nldsl.graph import Objective
 if TYPE_CHECKING:
     from nldsl.compiler.lowerings.closed import Ticks
 
-# (numbers per tick other than 1, states beside the weight, answers that are written back) -> the class of the scan
-CLASSES = {
-    (False, False, False): "a sum",
-    (True, False, False): "a decay: one number per tick",
-    (False, False, True): "the identity and rank one: one triangular system",
-    (True, False, True): "a number and rank one: one triangular system",
-}
+# What a tick makes of the weight as it was -> the class of the scan, alone and beside what is written back.
+SUMS = {"same": "a sum", "number": "a decay: one number per tick", "rows": "a decay: a number per tick for every row"}
+BESIDE = {"same": "the identity", "number": "a number", "rows": "a diagonal"}
+RANKS = {1: "one", 2: "two", 3: "three", 4: "four"}
 
 
 def of(ticks: Ticks, memory: str) -> tuple[str, ...]:
@@ -31,7 +29,8 @@ def of(ticks: Ticks, memory: str) -> tuple[str, ...]:
     if any(weight.mapped for weight in weights.values()):
         lines.append("maps of what is known already: of all ticks at once (scan, map, scan)")
     reads = {r.args[1] for r in ticks.waiting.values() if r.op == "matmul" and r.args[1] in ticks.told}
-    if any(ticks.told[str(r)][0] in weights.values() for r in reads):
+    answers = [weight for weight, told in ticks.told.values() if isinstance(told, Answer)]
+    if any(weight in weights.values() for weight in [*answers, *(ticks.told[str(r)][0] for r in reads)]):
         lines.append("read inside a chunk: by products with what was written, no weight per tick (the dual form)")
     return tuple(lines)
 
@@ -54,11 +53,13 @@ def _gradients(ticks: Ticks, memory: str) -> list[str]:
 
 def _class(weight: Weight) -> str:
     states = len([n for n in weight.states if n not in ("w", "start")])
-    scaled = not is_one(weight.now["w"].terms.get("w", 0.0))
-    back = weight.asked() is not None
-    if not states:
-        return CLASSES[scaled, False, back]
-    solve = ", and one triangular system" if back else ""
-    return (
-        f"the weight and {states} state{'s' if states > 1 else ''}: {states + 1} x {states + 1} numbers per tick{solve}"
-    )
+    rank = len(weight.asked())
+    if states:
+        solve = ", and one triangular system" if rank else ""
+        numbers = "numbers per tick and row" if weight.by_row else "numbers per tick"
+        return f"the weight and {states} state{'s' if states > 1 else ''}: {states + 1} x {states + 1} {numbers}{solve}"
+    kept = "number" if not is_one(weight.now["w"].terms.get("w", 0.0)) else "same"
+    kept = "rows" if weight.by_row else kept
+    if not rank:
+        return SUMS[kept]
+    return f"{BESIDE[kept]} and rank {RANKS.get(rank, str(rank))}: one triangular system"

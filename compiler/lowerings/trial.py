@@ -10,7 +10,7 @@ import torch
 from nldsl.compiler import memories, stages
 from nldsl.compiler.affine import Form
 from nldsl.compiler.dependences import Node, Shape
-from nldsl.compiler.lowerings.weight import Weight
+from nldsl.compiler.lowerings.weight import Reading, Weight
 from nldsl.compiler.needs import needs_of
 from nldsl.compiler.piece import Facts, Piece, clock_of
 from torch import Tensor
@@ -85,8 +85,8 @@ class Unsolved(Weight):
     def settle(self) -> None:
         self.asked()
 
-    def answer(self, u: Tensor, form: Form) -> Tensor:
-        return u.new_empty(*u.shape[:-1], self.shape[-1])
+    def _answered(self, reading: Reading) -> Tensor:
+        return reading.u.new_empty(*reading.u.shape[:-1], self.shape[-1])
 
     def whole(self, form: Form) -> Tensor:
         batch, heads, ticks = self.lead

@@ -10,6 +10,7 @@ import torch
 from nldsl.compiler import affine, memories, rules
 from nldsl.compiler.affine import Form, Key, NotAffine
 from nldsl.compiler.lowerings import gathering
+from nldsl.compiler.lowerings.applied import Updates, applied
 from nldsl.compiler.lowerings.weight import Weight
 from nldsl.compiler.masks import LEAD
 from torch import Tensor
@@ -87,8 +88,8 @@ def _applied(ticks: Ticks, use: Use, weight: Weight, given: Mapping[str, Any]) -
     done = before.get("count", _none(ticks, weight)).reshape(batch, 1, heads)
     first = piece.number - memories.begun(piece, piece.facts.memories[use.memory])
     assert isinstance(first, int)
-    updates = affine.Updates(done + torch.arange(count, device=weight.device).reshape(1, -1, 1), first)
-    return affine.applied(weight, use.body, inputs, use.name, updates, piece.machine.facts(use.body).calls)
+    updates = Updates(done + torch.arange(count, device=weight.device).reshape(1, -1, 1), first)
+    return applied(weight, use.body, inputs, use.name, updates, piece.machine.facts(use.body).calls)
 
 
 def keep(ticks: Ticks, record: Objective, states: Mapping[str, Tensor]) -> None:

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from nldsl.compiler.affine import Form, NotAffine, Number
+from nldsl.compiler.affine import Answer, Form, NotAffine, Number
+from nldsl.compiler.lowerings import rates, system
 from nldsl.compiler.lowerings.passage import Passage, Terms
 from nldsl.compiler.lowerings.products import total_of
 from torch import Tensor
@@ -32,9 +33,16 @@ class Write:
     band: Tensor | None = None
     r: Tensor | None = None
 
-    def of_sources(self, rates: Tensor) -> Tensor:
+    def of_sources(self, seen: Tensor) -> Tensor:
         """Rates of ticks [..., ticks] as rates of what they write."""
-        return rates if self.band is None else rates @ self.band
+        return seen if self.band is None else seen @ self.band.to(seen.dtype)
+
+    @property
+    def whole(self) -> Tensor:
+        """[B, H, sources, *shape]."""
+        r = self.r if self.r is not None else self.known
+        assert r is not None
+        return r.transpose(1, 2) if self.x is None else self.x.unsqueeze(-1) * r.unsqueeze(-2)
 
 
 @dataclass
@@ -50,7 +58,7 @@ class Weight:
     """A weight [batch, 1, heads, *shape] over `ticks` ticks. key: the rows that its gradient belongs to. now: what the
     weight "w" and the states of its rules are, as far as the tick is told. kept: what is left of states of before.
     anew: the states that begin at the first tick; left: those that begin anew after the last one. mapped: the states
-    that something other than a sum is made of."""
+    that something other than a sum is made of. by_row: whether every row of the weight has rates of its own."""
 
     passage: Passage
 
@@ -66,14 +74,29 @@ class Weight:
         self.anew: set[str] = set()
         self.left: set[str] = set()
         self.mapped: dict[str, Form] = {}
+        self.by_row = False
+        self._rows: list[tuple[Tensor, Tensor]] = []
 
     # The tick, told once
+
+    def columns(self, x: Tensor) -> Tensor:
+        """Known rows [batch or 1, ticks or 1, heads or 1, m] -> [B, H, T, m]."""
+        batch, heads, ticks = self.lead
+        return x.to(self.dtype).expand(batch, ticks, heads, -1).transpose(1, 2)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The same for what the weight is multiplied by: one tensor for one stream, so that it is asked once."""
+        for known, rows in self._rows:
+            if known is x:
+                return rows
+        self._rows.append((x, self.columns(x)))
+        return self._rows[-1][1]
 
     def keep(self, name: str, value: Tensor | None = None) -> None:
         """One more state beside the weight. value: where it starts, else what was kept of it, else 0."""
         if name not in self.states:
             found = value if value is not None else self.kept.get(name)
-            self.states[name] = torch.zeros_like(self.states["w"]) if found is None else found
+            self.states[name] = torch.zeros_like(self.states["w"]) if found is None else found.to(self.dtype)
             self.now[name] = Form({name: 1.0})
 
     def write(
@@ -97,46 +120,33 @@ class Weight:
         if "w" in names or any(self.writes[t].answers for t in terms if isinstance(t, int)):
             raise NotAffine("a map of the running weight")
         self.mapped |= {n: self.now[n] for n in names}
-        names = names or ["w"]  # of what is written at the tick alone
-        return self._whole(form, Passage(names, self.now, self.lead[2], self.states["w"], len(self.writes)))
+        return self._whole(form, self._passage(names or ["w"]))  # none: of what is written at the tick alone
 
     # All ticks
 
     def settle(self) -> None:
         """Find what was written at every tick."""
         asked = self.asked()
-        self.passage = Passage([*self.states], self.now, self.lead[2], self.states["w"], len(self.writes))
-        if asked is not None:
-            self._solve(self.readings[asked])
+        self.passage = self._passage([*self.states])
+        if asked:
+            for i, y in zip(asked, system.solved(self, asked), strict=True):
+                self.readings[i].value = y
         for w in self.writes:
-            w.r = self._written(w)
+            w.r = self._total(w.known, w.answers)
 
-    def asked(self) -> int | None:
-        """The reading that is written back. Raises NotAffine where that is more than one triangular system."""
+    def asked(self) -> list[int]:
+        """The readings that are written back, in the order of the tick. Raises NotAffine."""
         if any(self.now[n] is not form for n, form in self.mapped.items()):
             raise NotAffine("a state changes after it was used")
-        asked = {i for w in self.writes for i in w.answers}
-        if not asked:
-            return None
-        if len(asked) > 1:
-            raise NotAffine("what it is asked for at two places is written back to it")
-        (index,) = asked
-        if any(w.answers and i in self.readings[index].form.terms for i, w in enumerate(self.writes)):
-            raise NotAffine("it is asked for what it is being told")
-        return index
+        return sorted({i for w in self.writes for i in w.answers})
 
     def answer(self, u: Tensor, form: Form) -> Tensor:
         """What rows u [B, H, T, n] are multiplied by at their tick, [B, H, T, m]."""
-        reading = self.readings[self.read(u, form)]
-        if reading.value is None:
-            alpha, seen = self.passage.spread(form)
-            parts = self._carried(u, alpha)
-            for i, w in enumerate(self.writes):
-                if i in seen:
-                    assert w.x is not None and w.r is not None
-                    parts.append((w.of_sources(seen[i]) * (u @ w.x.mT)) @ w.r)
-            reading.value = total_of(parts)
-        return reading.value
+        return self._answered(self.readings[self.read(u, form)])
+
+    def value(self, answer: Answer) -> Tensor:
+        """A sum of answers, [B, H, T, m]."""
+        return self._total(None if answer.known is None else self.columns(answer.known), answer.terms)
 
     def whole(self, form: Form) -> Tensor:
         """The weight itself at every tick, [batch, ticks, heads, *shape]."""
@@ -148,68 +158,78 @@ class Weight:
 
     # Inside
 
-    def _solve(self, reading: Reading) -> None:
-        """The answers that are written back: y = base + (what they write, as read at earlier ticks) y."""
-        alpha, seen = self.passage.spread(reading.form)
-        parts = self._carried(reading.u, alpha)
-        system: Tensor | None = None
-        for i, w in enumerate(self.writes):
-            if i not in seen or w.x is None:
-                continue
-            inner = w.of_sources(seen[i]) * (reading.u @ w.x.mT)
-            if w.known is not None:
-                parts.append(inner @ w.known)
-            for c in w.answers.values():
-                term = inner if is_one(c) else inner * self.passage.line(c)[..., None, :].to(inner.dtype)
-                system = term if system is None else system + term
-        assert system is not None
-        reading.value = inverse(system.tril(-1)) @ total_of(parts)
+    def _passage(self, names: list[str]) -> Passage:
+        return Passage(names, self.now, self.lead[2], self.states["w"], len(self.writes), self.by_row)
 
-    def _written(self, w: Write) -> Tensor:
-        parts = [] if w.known is None else [w.known]
-        for i, c in w.answers.items():
-            value = self.readings[i].value
-            assert value is not None
-            parts.append(value if is_one(c) else self.passage.line(c)[..., None].to(value.dtype) * value)
+    def _answered(self, reading: Reading) -> Tensor:
+        if reading.value is None:
+            alpha, seen = self.passage.spread(reading.form)
+            parts = self.carried(reading.u, alpha)
+            for i, w in enumerate(self.writes):
+                if i in seen:
+                    parts.append(self.read_of(reading.u, w, w.of_sources(seen[i])))
+            reading.value = total_of(parts)
+        return reading.value
+
+    def read_of(self, u: Tensor, w: Write, seen: Tensor) -> Tensor:
+        """What rows u read of all that was written."""
+        if w.x is None:
+            whole = rates.summed(seen, w.whole, self.passage.rows)
+            return (u.unsqueeze(-2) @ whole).squeeze(-2)
+        r = w.r if w.r is not None else w.known
+        assert r is not None
+        return rates.inner(seen, u, w.x, self.passage.rows) @ r
+
+    def line(self, c: Number) -> Tensor:
+        """A coefficient of answers, [batch or 1, heads or 1, ticks or 1]."""
+        if isinstance(c, Tensor):
+            return c.transpose(1, 2).to(self.dtype)
+        return torch.full((1, 1, 1), float(c), dtype=self.dtype, device=self.device)
+
+    def _total(self, known: Tensor | None, answers: Mapping[int, Number]) -> Tensor:
+        parts = [] if known is None else [known]
+        for i, c in answers.items():
+            value = self._answered(self.readings[i])
+            parts.append(value if is_one(c) else self.line(c)[..., None] * value)
         return total_of(parts)
 
-    def _carried(self, u: Tensor, alpha: Mapping[str, Tensor]) -> list[Tensor]:
+    def carried(self, u: Tensor, alpha: Mapping[str, Tensor]) -> list[Tensor]:
         """What rows read of the states before the first tick."""
         carried = [n for n in alpha if self._carries("w", n)]
-        return [(alpha[n][..., None] * u) @ self.states[n].squeeze(1) for n in carried]
+        return [rates.read(alpha[n], u, self.states[n].squeeze(1), self.passage.rows) for n in carried]
 
     def _whole(self, form: Form, passage: Passage) -> Tensor:
         alpha, seen = passage.spread(form)
         parts = [
-            alpha[name][..., None] * self.states[name].reshape(*self.lead[:2], 1, -1)
+            rates.grown(alpha[name], self.states[name].squeeze(1), passage.rows)
             for name in alpha
             if any(self._carries(str(term), name) for term in form.terms if term in passage.told)
         ]
-        parts += [self._summed(rates, self.writes[i]) for i, rates in seen.items()]
-        return total_of(parts).expand(*self.lead, -1).reshape(*self.lead, *self.shape).transpose(1, 2)
+        for i, told in seen.items():
+            w = self.writes[i]
+            parts.append(rates.summed(w.of_sources(told), w.whole, passage.rows))
+        return total_of(parts).expand(*self.lead, *self.shape).transpose(1, 2)
 
     def _after(self, name: str) -> Tensor:
         if name in self.left:
             return torch.zeros_like(self.states[name])
         if set(self.now[name].terms) == {name} and is_one(self.now[name].terms[name]):
             return self.states[name]
+        rows = self.passage.rows
         alpha, written = self.passage.end(name)
-        rest = (1,) * len(self.shape)
         parts = [
-            alpha[other].reshape(*alpha[other].shape, *rest) * self.states[other].squeeze(1)
-            for other in alpha
-            if self._carries(name, other)
+            rates.scaled(alpha[other], self.states[other].squeeze(1)) for other in alpha if self._carries(name, other)
         ]
         products: dict[int, tuple[Tensor, Tensor]] = {}  # one for all writes with the same x
-        for i, rates in written.items():
+        for i, told in written.items():
             w = self.writes[i]
-            r = w.r if w.r is not None else w.known
-            assert r is not None
+            told = w.of_sources(told)
             if w.x is None:
-                parts.append(self._summed(rates[..., None, :], w).reshape(*self.lead[:2], *self.shape))
+                parts.append(rates.summed(told.unsqueeze(-2), w.whole, rows).squeeze(2))
                 continue
-            row = w.of_sources(rates[..., None, :]).transpose(-1, -2) * r
-            products[id(w.x)] = (w.x, products[id(w.x)][1] + row if id(w.x) in products else row)
+            assert w.r is not None
+            x, r = rates.product(told, w.x, w.r, rows)
+            products[id(x)] = (x, products[id(x)][1] + r if id(x) in products else r)
         total = total_of(parts).expand(*self.lead[:2], *self.shape) if parts else None
         for x, r in products.values():
             total = self._added(total, x, r)
@@ -222,14 +242,6 @@ class Weight:
             return x.mT @ r
         rows, right = x.mT.expand(*self.lead[:2], -1, -1), r.expand(*self.lead[:2], -1, -1)
         return torch.baddbmm(total.flatten(0, 1), rows.flatten(0, 1), right.flatten(0, 1)).reshape(total.shape)
-
-    def _summed(self, rates: Tensor, w: Write) -> Tensor:
-        """[..., rows, ticks] times what was written, each as one row: [B, H, rows, numbers]."""
-        r, rates = w.r if w.r is not None else w.known, w.of_sources(rates)
-        assert r is not None
-        if w.x is not None:
-            return rates @ (w.x.unsqueeze(-1) * r.unsqueeze(-2)).flatten(3)
-        return rates @ r.transpose(1, 2).reshape(*r.shape[:1], r.shape[2], r.shape[1], -1)
 
     def _carries(self, name: str, other: str) -> bool:
         """Whether something of a state before the first tick is left in another at a later one."""
@@ -255,12 +267,3 @@ def _same(a: Terms, b: Terms) -> bool:
 
 def is_one(c: Number) -> bool:
     return isinstance(c, float) and c == 1.0
-
-
-def inverse(strict: Tensor) -> Tensor:
-    """(I - strict)^-1, for a strictly lower triangular matrix. It needs nothing of the state where its keys don't, and
-    is then found for all chunks at once. In float64, as every answer is a sum of all before it."""
-    eye = torch.eye(strict.shape[-1], dtype=torch.float64, device=strict.device)
-    system = eye - strict
-    found: Tensor = torch.linalg.solve_triangular(system, eye.expand_as(system), upper=False, unitriangular=True)
-    return found.to(strict.dtype)

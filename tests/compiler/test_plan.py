@@ -9,6 +9,7 @@ from nldsl.compiler.module import CompiledModule
 from nldsl.compiler.plan import planned
 
 import nldsl
+from nldsl.graph import Stream
 
 BLOCK = """
 block B(dim = 4, heads = 2) over x: [dim] -> [dim] {{
@@ -159,3 +160,36 @@ def test_the_plan_says_why_not_faster() -> None:
     text = str(planned(nldsl.load("std.longhorn:Longhorn", dim=8)))
     assert "read.longhorn_rule.S: recurrence" in text
     assert "not closed form: a rate is a vector" in text
+
+
+RULE = """
+block B(d = 4) over q: [d], k: [d], v: [d], a: [d], b: [1] -> [d] {{
+  memory M = matrix(d) from zeros
+  {rule}
+  return M(q)
+}}
+"""
+CLASSES = {
+    "M <- M + outer(k, v)": "w: a sum",
+    "M <- b * M + outer(k, v)": "w: a decay: one number per tick",
+    "M <- reshape(a, [d, 1]) * M + outer(k, v)": "w: a decay: a number per tick for every row",
+    "M <- M + b * outer(k, v - M(k))": "w: the identity and rank one: one triangular system",
+    "M <- b * M\n  learn M : k -> v minimizing l2 by gd(b) every token": "w: a number and rank one",
+    "M <- reshape(a, [d, 1]) * M - outer(a, M(k)) + outer(k, v)": "w: a diagonal and rank one: one triangular system",
+    "M <- M - outer(a, M(a))\n  M <- M + b * outer(k, v - M(k))": "w: the identity and rank two: one triangular system",
+    "learn M : k -> v minimizing dot by gd(a) every token": "w: a sum",
+    "learn M : k -> v minimizing l2 by gd(a) every token": "not closed form: a rate is a vector",
+    "M <- a * M + outer(k, v)": "not closed form: a rate is a vector",
+    "M <- M + outer(k, v - tanh(M(k)))": "not closed form: what it learns from depends on what it wrote a tick before",
+}
+
+
+@pytest.mark.parametrize(("rule", "said"), CLASSES.items())
+def test_the_plan_says_what_kind_of_scan_a_rule_is(rule: str, said: str) -> None:
+    assert said in str(planned(nldsl.load_text(RULE.format(rule=rule))))
+
+
+def test_products_that_are_only_written_are_made_where_they_are_written() -> None:
+    stages = planned(nldsl.load_text(RULE.format(rule="M <- 0.9 * M + b * outer(k, v)"))).stages
+    apart = {r.op for s in stages if isinstance(s, Together) for r, _ in s.nodes if isinstance(r, Stream)}
+    assert not apart & {"outer", "mul"}
