@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ class Cuts:
     chunks, ticks, ...], each in one piece. early: what bodies computed beforehand, by chunk.
     """
 
-    def __init__(self, values: Mapping[str, Any], bounds: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, values: dict[str, Any], bounds: Sequence[tuple[int, int]]) -> None:
         self.values, self.lengths = values, [end - begin for begin, end in bounds]
         self.parts: dict[str, list[Any]] = {}
         self.whole: dict[str, Tensor] = {}
@@ -29,9 +29,12 @@ class Cuts:
             (i for i, n in enumerate(self.lengths[self.first :]) if n != longest), len(bounds) - self.first
         )
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.values or name in self.parts
+
     def part(self, name: str, index: int) -> Any:
         if name not in self.parts:
-            self.parts[name] = self._split(name, self.values[name])
+            self.parts[name] = self._split(name, self.values.pop(name))
         return self.parts[name][index]
 
     def _split(self, name: str, value: Any) -> list[Any]:
@@ -60,7 +63,7 @@ class Cut(dict[str, Any]):
         return value
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or name in self.cuts.values
+        return super().__contains__(name) or name in self.cuts
 
 
 def packed(x: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from nldsl.compiler.steps import Asked, Step
 
+SHARE = 0.5  # of the budget of a loop, for results that are kept for all chunks at once
 Inputs = dict[int, tuple[Tensor, int | None]]  # by place: all chunks, and along which axis they lie
 
 
@@ -45,6 +46,8 @@ def _known(body: Step, hoisted: Hoisted, asked: Asked, stretched: bool) -> list[
     left = cuts.first + cuts.even - index
     if index in known or index < cuts.first or left < 2 or stretched or not body.steady:
         return known.get(index)
+    if piece.machine.budget and left * hoisted.bytes > piece.machine.budget * SHARE:
+        return None
     numbers = [piece.number + i * piece.ticks for i in range(left)]
     if len({phase(asked.nodes, asked.needs.memories, piece, n) for n in numbers}) > 1:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,7 +30,7 @@ def run(piece: Piece, loop: Loop) -> None:
         bounds = [b for begin, end in bounds for b in powers(begin, end, loop.length)]
     chunks = _Chunks(piece, loop, bounds)
     for frame, parts in chunks.stretches():
-        piece.frame = frame
+        piece.frame = chunks.frame = frame
         for name, values in parts.items():
             chunks.collected[name] += values
     for name, values in chunks.collected.items():
@@ -38,13 +39,16 @@ def run(piece: Piece, loop: Loop) -> None:
 
 
 class _Chunks:
-    """The chunks of a loop. collected: what they gave so far."""
+    """The chunks of a loop. collected: what they gave so far. Of the piece's values it has those that the loop reads
+    alone: stretches keep it for the backward pass."""
 
     def __init__(self, piece: Piece, loop: Loop, bounds: Sequence[tuple[int, int]]) -> None:
-        self.piece, self.loop, self.bounds = piece, loop, bounds
+        self.piece, self.frame = replace(piece, values={}, frame={}), piece.frame
+        self.loop, self.bounds = loop, bounds
         self.gives = piece.machine.gives(loop.nodes)
         self.collected: Parts = {name: [] for name in self.gives}
-        self.cuts = Cuts(piece.values, bounds)
+        read = piece.machine.steps.needs(loop, loop.nodes, piece.machine).values
+        self.cuts = Cuts({name: piece.values[name] for name in read if name in piece.values}, bounds)
         self.low = piece.machine.low
 
     def stretches(self) -> Iterator[tuple[Frame, Parts]]:
@@ -52,21 +56,19 @@ class _Chunks:
         budget = self.piece.machine.budget if torch.is_grad_enabled() and not self.piece.plain else 0
         first = self.cuts.first + 2
         if not budget or len(self.bounds) < first + 2 or torch.compiler.is_compiling():
-            yield self.some(self.piece.frame, range(len(self.bounds)))
+            yield self.some(self.frame, range(len(self.bounds)))
             return
-        yield self.some(self.piece.frame, range(first))  # most bodies are met and traced here
+        yield self.some(self.frame, range(first))  # most bodies are met and traced here
         try:
-            one, each = recompute.measured(
-                partial(self.some, self.piece.frame, range(first, first + 1), stretched=True)
-            )
+            one, each = recompute.measured(partial(self.some, self.frame, range(first, first + 1), stretched=True))
         except recompute.Untraced:
-            yield self.some(self.piece.frame, range(first, len(self.bounds)))
+            yield self.some(self.frame, range(first, len(self.bounds)))
             return
         yield one
         left = range(first + 1, len(self.bounds))
         count = recompute.stretch(len(left), each, self._bytes(), budget) or len(left)
         for begin in left[::count]:
-            yield self._again(self.piece.frame, range(begin, min(begin + count, len(self.bounds))), count < len(left))
+            yield self._again(self.frame, range(begin, min(begin + count, len(self.bounds))), count < len(left))
 
     def some(self, frame: Frame, chunks: Iterable[int], stretched: bool = False) -> tuple[Frame, Parts]:
         """Some chunks, from this frame on."""
@@ -99,7 +101,7 @@ class _Chunks:
         """Of the state between two chunks."""
         tensors: list[Tensor] = []
         names = {r.id for r, _ in self.loop.nodes} | set(self.loop.memories)
-        flattened({n: v for n, v in self.piece.frame.items() if n in names}, tensors)
+        flattened({n: v for n, v in self.frame.items() if n in names}, tensors)
         return sum(x.nbytes for x in tensors)
 
 

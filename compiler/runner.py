@@ -61,6 +61,7 @@ class Runner:
         self._constants: dict[str, Tensor] = {}
         self._gives: dict[int, tuple[str, ...]] = {}
         self._owned: dict[int, tuple[str, ...]] = {}
+        self._kept: list[frozenset[str]] = []
         self.told: dict[int, Any] = {}  # rules' bodies as signatures have them
         self.shape = Shape.of(graph.tick, graph.bodies)
         self.steps = Steps(patience=0 if budget else 8)
@@ -79,6 +80,15 @@ class Runner:
             names |= {f"{what} {learn.id}" for what in ("active", "weights", "rates")}
             names |= {f"gradient {learn.id}"} if learn.every.unit == "step" else set()
         return frozenset(names)
+
+    def _lasting(self) -> list[frozenset[str]]:
+        """For each stage, the values that are still asked for after it: others would be kept for the backward pass."""
+        if not self._kept:
+            asked = self._wanted() | {p.id for p in self.graph.tick.inputs}
+            for stage in reversed(self.plan):
+                self._kept.insert(0, asked)
+                asked |= stages.used(stage.nodes, self.shape.taken)
+        return self._kept
 
     def gives(self, nodes: Sequence[Node]) -> tuple[str, ...]:
         """The values of some records that are asked for by others."""
@@ -153,7 +163,10 @@ class Runner:
         return Piece(self, self.graph.tick, frame, values, parameters, batch, ticks, number, clock)
 
     def advance(self, piece: Piece) -> None:
-        stages.run(piece, self.plan, inside=False)
+        for stage, lasting in zip(self.plan, self._lasting(), strict=True):
+            stages.run(piece, (stage,), inside=False)
+            for name in [n for n in piece.values if n not in lasting]:
+                del piece.values[name]
         for memory in piece.facts.memories.values():
             if memory.form == "attention" and memory.id in piece.frame:
                 piece.frame[memory.id] = attention.trimmed(piece, memory)
