@@ -48,6 +48,8 @@ class CompiledModule(Scope):
     computed again in the backward pass. 0 keeps everything.
     """
 
+    _place: Tensor  # moves where there is no parameter
+
     def __init__(
         self,
         graph: LevelGraph,
@@ -67,9 +69,7 @@ class CompiledModule(Scope):
         self.vocabularies = vocabularies(graph)
         for name, value in draw_all(learned_parameters(graph).values(), seed, dtype, place).items():
             self.place(name.split("."), nn.Parameter(value.detach()))
-        self.register_buffer(
-            "_place", torch.empty(0, dtype=dtype, device=place), persistent=False
-        )  # moves where there is no parameter
+        self.register_buffer("_place", torch.empty(0, dtype=dtype, device=place), persistent=False)
 
     # Running
 
@@ -229,7 +229,7 @@ class CompiledModule(Scope):
 
     @staticmethod
     def _out(port: Port, x: Tensor) -> Tensor:
-        return x if port.heads else x[:, :, 0]
+        return x if port.heads else x.squeeze(2)  # not an index: its gradient would fill a tensor with zeros first
 
     def compile(self, **options: Any) -> None:
         """Compile the bodies of this program, each when it is first run: chunks with fixed shapes, what runs over all
@@ -259,7 +259,7 @@ class CompiledModule(Scope):
 
     @property
     def _example(self) -> Tensor:
-        return next(iter((*self.parameters(), *self.buffers())))
+        return next(self.parameters(), self._place)
 
     @property
     def levels(self) -> Any:
