@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from nldsl.compiler import inputs, optimizers
 from nldsl.compiler import state as states
-from nldsl.compiler.bodies.standalone import Standalone
+from nldsl.compiler.bodies.handing import compiler_of
 from nldsl.compiler.nested import detached
 from nldsl.compiler.plan import planned
 from nldsl.compiler.runner import Runner
 from nldsl.compiler.starts import draw_all
 from nldsl.compiler.state import State
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from nldsl.graph import LevelGraph, Port
 from nldsl.meaning import meaning
@@ -234,17 +234,11 @@ class CompiledModule(Scope):
     def compile(self, **options: Any) -> None:
         """Compile the bodies of this program, each when it is first run: chunks with fixed shapes, what runs over all
         ticks for any number of them. options: those of `torch.compile`, such as `backend`."""
-
-        def compiled(body: Any, dynamic: bool | None) -> Any:
-            if isinstance(body, fx.GraphModule) and options.keys() <= {"options"}:
-                return Standalone(body, options.get("options", {}))
-            return torch.compile(body, fullgraph=True, dynamic=dynamic, **options)
-
         if self.runner.segment:  # a segment is differentiated for itself, then again with all that follows
             import torch._functorch.config as functorch
 
             functorch.donated_buffer = False  # which says in its error that this is the way
-        self.runner.steps.compiled(compiled)
+        self.runner.steps.compiled(compiler_of(options))
 
     # What it is
 

@@ -147,6 +147,21 @@ def test_autocast_and_other_dtypes_reach_compiled_bodies() -> None:
         assert same(module.double()(x)[0], plain.double()(x)[0])
 
 
+def test_parameters_are_frozen_after_a_body_was_compiled() -> None:
+    """What a body is given is looked at whenever it is called."""
+    module, plain, counting = compiled(aot_eager, "Attention")
+    x, seen = given(plain, 3), []
+    for learned in (True, True, False, True, False):
+        for made in (module, plain):
+            made.q.linear.w.requires_grad_(learned)
+            made.zero_grad()
+            made(x)[0].square().sum().backward()
+        found, expected = ([p.grad for p in made.parameters() if p.grad is not None] for made in (module, plain))
+        assert len(found) == len(expected) and furthest(found, expected) <= TOLERANCE
+        seen.append(counting.graphs)
+    assert 0 < seen[1] < seen[2] == seen[-1], seen
+
+
 @pytest.mark.parametrize("name", ["Transformer", "DeltaNet"])
 def test_a_whole_module_is_one_graph(name: str) -> None:
     """Where nothing learns from the loss on a token clock."""
