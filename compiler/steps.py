@@ -186,7 +186,8 @@ class Steps:
         """x in one piece, so that a traced view fits wherever a chunk lies: head by head, as products want it. A
         compiler also looks at the strides of axes with one entry, which a view sets right."""
         if x.dim() > LEAD and x.shape[1] > 1 and x.shape[2] > 1:
-            return x.transpose(1, 2).contiguous().transpose(1, 2)
+            rows = x.transpose(1, 2)
+            return x if rows.is_contiguous() else rows.contiguous().transpose(1, 2)
         packed = x.contiguous()
         return packed if self.compiler is None or isinstance(x, nn.Parameter) else packed.view(x.shape)
 
