@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import networkx as nx
+from nldsl.compiler.components import components
 
 from nldsl.graph import Body, Memory, Objective, Record, Stream
 
@@ -19,13 +19,15 @@ def key_of(node: Node) -> str:
 
 @dataclass(frozen=True)
 class Shape:
-    """What the distribution must know of a body. taken: the streams that each learn's rules take."""
+    """What the distribution must know of a body. taken: the streams that each learn's rules take. concerned: the
+    records that may have a say in what happens to a memory, in the order of the tick."""
 
     memories: Mapping[str, Memory]
     learns: Mapping[str, Objective]
     running: frozenset[str]
     held: Mapping[str, int]  # read where a learn holds them, for so many ticks
     taken: Mapping[str, frozenset[str]]
+    concerned: tuple[Record, ...]
 
     @staticmethod
     def of(body: Body, bodies: Mapping[str, Body]) -> Shape:
@@ -37,7 +39,8 @@ class Shape:
         held = {m: o.hold_length for o in learns.values() if o.hold == "state" for m in o.memories}
         running = {m for m in taught | written | states if m in memories and memories[m].form != "attention"}
         taken = {o.id: frozenset(_taken(o, bodies)) for o in learns.values()}
-        return Shape(memories, learns, frozenset(running), held, taken)
+        concerned = tuple(r for r in body.records if not isinstance(r, Stream) or _concerned(r))
+        return Shape(memories, learns, frozenset(running), held, taken, concerned)
 
     def restless(self, memory: str, chunk: int) -> bool:
         """Whether a memory may restart inside a chunk."""
@@ -48,6 +51,10 @@ class Shape:
         """Whether a memory opens the same way at all ticks of a chunk."""
         holds = [o.hold_length for o in self.learns.values() if o.hold and memory in o.memories]
         return bool(chunk) and not self.restless(memory, chunk) and all(h % chunk == 0 for h in holds)
+
+
+def _concerned(stream: Stream) -> bool:
+    return stream.op in ("assign", "recall") or bool(stream.attr("serves"))
 
 
 def _taken(learn: Objective, bodies: Mapping[str, Body]) -> Iterator[str]:
@@ -98,8 +105,7 @@ class _Dependences:
 
     def __init__(self, nodes: Sequence[Node], shape: Shape, chunk: int, quiet: frozenset[str]) -> None:
         self.shape, self.chunk, self.quiet = shape, chunk, quiet
-        self.graph: nx.DiGraph = nx.DiGraph()  # type: ignore[type-arg]
-        self.graph.add_nodes_from(key_of(n) for n in nodes)
+        self.graph: dict[str, set[str]] = {key_of(n): set() for n in nodes}
         self.writers = writers_of(nodes, shape)
         self.weights: dict[str, str] = {}  # streams that are weights which change from tick to tick -> their memory
         for memory in self.writers:
@@ -111,7 +117,7 @@ class _Dependences:
 
     def edge(self, source: str, target: str) -> None:
         if source in self.graph and target in self.graph:
-            self.graph.add_edge(source, target)
+            self.graph[source].add(target)
 
     def _written(self, memory: str) -> None:
         """Writers take turns, tick by tick."""
@@ -162,12 +168,14 @@ class _Dependences:
 
     def _recalls(self, nodes: Sequence[Node]) -> None:
         """Where attention keeps its pairs tick by tick, they are read tick by tick: old ones are forgotten."""
-        loops = [c for c in nx.strongly_connected_components(self.graph) if len(c) > 1]
-        for record, _ in nodes:
-            if isinstance(record, Stream) and record.op == "recall":
-                for learn in self.shape.learns.values():
-                    if record.memory in learn.memories and any(f"{learn.id}/" in c for c in loops):
-                        self.edge(f"{record.id}/", f"{learn.id}/")
+        recalls = [r for r, _ in nodes if isinstance(r, Stream) and r.op == "recall"]
+        if not recalls:
+            return
+        turning = {key for found in components(self.graph) if len(found) > 1 for key in found}
+        for record in recalls:
+            for learn in self.shape.learns.values():
+                if record.memory in learn.memories and f"{learn.id}/" in turning:
+                    self.edge(f"{record.id}/", f"{learn.id}/")
 
     def _products(self, nodes: Sequence[Node]) -> None:
         """Products of two rows that are made for a write are made where it is: a matrix for each of all ticks would be
@@ -229,7 +237,10 @@ class _Dependences:
             yield from self.shape.taken[record.id]
 
 
-def dependences(nodes: Sequence[Node], shape: Shape, chunk: int = 0, quiet: frozenset[str] = frozenset()) -> nx.DiGraph:  # type: ignore[type-arg]
+def dependences(
+    nodes: Sequence[Node], shape: Shape, chunk: int = 0, quiet: frozenset[str] = frozenset()
+) -> dict[str, set[str]]:
+    """From each node's key to the keys of those that need it."""
     return _Dependences(nodes, shape, chunk, quiet).graph
 
 

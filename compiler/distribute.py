@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import networkx as nx
+from nldsl.compiler.components import components
 from nldsl.compiler.dependences import Node, Shape, dependences, key_of, writers_of
 
 from nldsl.graph import Memory, Objective, Stream
@@ -53,21 +53,17 @@ def distribute(
 ) -> tuple[Stage, ...]:
     """Records -> stages. chunk: the length of the chunks they are already in, 0 for none. quiet: the memories that
     no one writes within them. chunks: False for single ticks only."""
-    order = {key_of(n): i for i, n in enumerate(nodes)}
     graph = dependences(nodes, shape, chunk, quiet)
-    components = nx.condensation(graph)
-    stages: list[Stage] = []
-    place = {c: min(order[k] for k in components.nodes[c]["members"]) for c in components}
     by_key = {key_of(n): n for n in nodes}
-    for c in nx.lexicographical_topological_sort(components, key=lambda c: place[c]):
-        keys = sorted(components.nodes[c]["members"], key=lambda k: order[k])
-        if len(keys) > 1 or graph.has_edge(keys[0], keys[0]):
+    stages: list[Loop | list[Node]] = []
+    for keys in components(graph):
+        if len(keys) > 1 or keys[0] in graph[keys[0]]:
             stages.append(_loop([by_key[k] for k in keys], shape, chunk, chunks))
-        elif stages and isinstance(stages[-1], Together):
-            stages[-1] = Together((*stages[-1].nodes, by_key[keys[0]]))
+        elif stages and isinstance(stages[-1], list):
+            stages[-1].append(by_key[keys[0]])
         else:
-            stages.append(Together((by_key[keys[0]],)))
-    return tuple(stages)
+            stages.append([by_key[keys[0]]])
+    return tuple(Together(tuple(s)) if isinstance(s, list) else s for s in stages)
 
 
 def _loop(nodes: Sequence[Node], shape: Shape, chunk: int, chunks: bool) -> Loop:

@@ -34,10 +34,8 @@ def needs_of(stage: Stage, nodes: Sequence[Node], machine: Any) -> Needs:
     gives = machine.gives(nodes)
     made = stages.given(nodes)
     values = stages.used(nodes, machine.shape.taken) - made
-    memories: set[str] = set()
+    memories = memories_of(nodes, machine.shape.memories)
     frame: set[str] = {record.id for record, _ in nodes}
-    for record, _ in nodes:
-        memories |= set(_memories(record, machine.shape.memories))
     for learn in machine.shape.learns.values():
         if learn.every.unit != "step" and memories & set(learn.memories):
             frame.add(learn.id)
@@ -49,9 +47,14 @@ def needs_of(stage: Stage, nodes: Sequence[Node], machine: Any) -> Needs:
     return Needs(ordered(values), ordered(frame | memories), ordered(memories), ordered(gives), kind, names)
 
 
+def memories_of(nodes: Iterable[Node], known: Mapping[str, Memory]) -> set[str]:
+    """The memories that records open, write or read, and those that these start from."""
+    return {m for record, _ in nodes for m in _memories(record, known)}
+
+
 def _context(memories: set[str], machine: Any) -> Iterator[Any]:
     """Records elsewhere in the tick that have a say in what happens to these memories."""
-    for record in machine.graph.tick.records:
+    for record in machine.shape.concerned:
         learns = isinstance(record, Objective) and record.every.unit != "step" and memories & set(record.memories)
         serves = isinstance(record, Stream) and record.attr("serves", "") in memories
         writes = isinstance(record, Stream) and record.op in ("assign", "recall") and record.memory in memories

@@ -103,7 +103,7 @@ class Stream:
     span: Span = NOWHERE
 
     def attr(self, name: str, default: Any = None) -> Any:
-        return dict(self.attrs).get(name, default)
+        return next((value for key, value in self.attrs if key == name), default)
 
 
 @dataclass(frozen=True, slots=True)
