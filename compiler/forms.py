@@ -21,17 +21,21 @@ NEEDS_TENSORS = {"exp", "log", "sigmoid", "where", "sqrt", "tanh", "sin", "cos",
 INDEXED = ("take", "cross_entropy", "one_hot")
 
 
-def calls_of(body: Body, dtype: torch.dtype, device: torch.device) -> dict[str, Call]:
-    """For each stream of a body, what its torch form may know: the ranks of its arguments, its numbers, its shape."""
-    ranks = {p.id: len(p.shape) for p in body.inputs}
-    calls = {}
-    for record in body.records:
-        if isinstance(record, Stream):
-            ranks[record.id] = len(record.shape)
-            of_args = tuple(ranks[a] if isinstance(a, str) else 0 for a in record.args)
-            attrs = {n: tuple(map(int, v)) if isinstance(v, tuple) else v for n, v in record.attrs}
-            calls[record.id] = Call(of_args, attrs, tuple(map(int, record.shape)), dtype, device)
-    return calls
+class Calls(dict[str, Call]):
+    """For each stream of a body, what its torch form may know: the ranks of its arguments, its numbers, its shape.
+    Layers of a kind share what is made of one of them, so most streams are never asked for."""
+
+    def __init__(self, body: Body, dtype: torch.dtype, device: torch.device) -> None:
+        self.streams = {r.id: r for r in body.records if isinstance(r, Stream)}
+        self.ranks = {p.id: len(p.shape) for p in body.inputs} | {n: len(s.shape) for n, s in self.streams.items()}
+        self.dtype, self.device = dtype, device
+
+    def __missing__(self, name: str) -> Call:
+        stream = self.streams[name]
+        of_args = tuple(self.ranks[a] if isinstance(a, str) else 0 for a in stream.args)
+        attrs = {n: tuple(map(int, v)) if isinstance(v, tuple) else v for n, v in stream.attrs}
+        call = self[name] = Call(of_args, attrs, tuple(map(int, stream.shape)), self.dtype, self.device)
+        return call
 
 
 def apply(stream: Stream, args: list[Any], call: Call) -> Tensor:

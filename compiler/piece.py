@@ -64,7 +64,7 @@ class Facts:
             running,
             {m: holders[m] for m in held(body.records)},
             tuple(r for r in body.records if isinstance(r, Stream) and r.op.startswith("window_")),
-            forms.calls_of(body, dtype, device),
+            forms.Calls(body, dtype, device),
             frozenset(above),
             frozenset(s.id for s in streams.values() if s.op == "matmul" and s.args[1] in still),
         )

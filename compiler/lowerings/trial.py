@@ -11,7 +11,7 @@ from nldsl.compiler import memories, stages
 from nldsl.compiler.affine import Form
 from nldsl.compiler.dependences import Node, Shape
 from nldsl.compiler.lowerings.weight import Reading, Weight
-from nldsl.compiler.needs import needs_of
+from nldsl.compiler.needs import memories_of, needs_of
 from nldsl.compiler.piece import Facts, Piece, clock_of
 from torch import Tensor
 
@@ -55,9 +55,10 @@ class Machine:
     def once(self, loop: Loop, tried: Callable[[Loop, Machine], Tried]) -> Tried:
         """What is found out about a loop holds for all loops of its kind."""
         needs = needs_of(loop, loop.nodes, self)
-        if (needs.kind, tried) not in self._found:
-            self._found[needs.kind, tried] = tried(loop, self).named(needs.names.canonical)
-        return self._found[needs.kind, tried].named(needs.names.original)
+        found = self._found.get((needs.kind, tried))
+        if found is None:
+            found = self._found[needs.kind, tried] = tried(loop, self).named(needs.names.canonical)
+        return found.named(needs.names.original)
 
     def facts(self, body: Body) -> Facts:
         found = self._facts.get(id(body))
@@ -102,12 +103,14 @@ def piece(loop: Loop, machine: Machine) -> Piece:
     values: dict[str, Any] = {}
     made = Piece(machine, tick, {}, values, {}, 1, TICKS, 0, clock_of(0, TICKS, DEVICE))
     opened = {r.id for r, _ in loop.nodes if isinstance(r, Memory)}
+    asked = memories_of(loop.nodes, made.facts.memories)
+    holding = [o for o in made.facts.learns if o.hold and asked & set(o.memories) and not opened & set(o.memories)]
+    asked.update(m for learn in holding for m in learn.memories)
     for memory in made.facts.memories.values():
-        if memory.form != "attention" and memory.id in made.facts.running and memory.id not in opened:
+        if memory.id in asked - opened and memory.form != "attention" and memory.id in made.facts.running:
             memories.restart(made, memory, True)
-    for learn in made.facts.learns:
-        if learn.hold and not opened & set(learn.memories):
-            made.frame[learn.id] = {"anchor": _anchor(made, learn)}
+    for learn in holding:
+        made.frame[learn.id] = {"anchor": _anchor(made, learn)}
     for name in stages.used(loop.nodes, machine.shape.taken) - stages.given(loop.nodes):
         if name in machine.known:
             values[name] = _stream(machine.known[name])
