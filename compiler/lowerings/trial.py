@@ -10,6 +10,7 @@ import torch
 from nldsl.compiler import memories, stages
 from nldsl.compiler.affine import Form
 from nldsl.compiler.dependences import Node, Shape
+from nldsl.compiler.lowerings.outlines import Outlines
 from nldsl.compiler.lowerings.weight import Reading, Weight
 from nldsl.compiler.needs import memories_of, needs_of
 from nldsl.compiler.piece import Facts, Piece, clock_of
@@ -57,7 +58,8 @@ class Machine:
         needs = needs_of(loop, loop.nodes, self)
         found = self._found.get((needs.kind, tried))
         if found is None:
-            found = self._found[needs.kind, tried] = tried(loop, self).named(needs.names.canonical)
+            with Outlines():  # type: ignore[no-untyped-call]
+                found = self._found[needs.kind, tried] = tried(loop, self).named(needs.names.canonical)
         return found.named(needs.names.original)
 
     def facts(self, body: Body) -> Facts:
