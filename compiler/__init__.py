@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from nldsl.collecting import uncollected
+
 if TYPE_CHECKING:
     from nldsl.compiler.module import CompiledModule
 
     from nldsl.graph import LevelGraph
 
 
+@uncollected()
 def compiled(graph: LevelGraph, **options: Any) -> CompiledModule:
     """A checked level graph -> a module. options: seed, dtype, only, device, memory_budget."""
     from nldsl.compiler.module import CompiledModule

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nldsl.checks import ALL, names
+from nldsl.collecting import uncollected
 from nldsl.diagnostics import Diagnostic, Findings, nearest
 from nldsl.graph import LevelGraph
 from nldsl.instantiate.instance import instantiate
@@ -31,6 +32,7 @@ class Result:
     module: ModuleScope | None = None
 
 
+@uncollected()
 def front_end(
     program: str,
     hyper: Mapping[str, Any] | None = None,

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from nldsl.commands.common import WRONG, entered, rendered, set_option, uncollected
+from nldsl.collecting import uncollected
+from nldsl.commands.common import WRONG, entered, rendered, set_option
 
 EPILOG = """\b
 Examples:

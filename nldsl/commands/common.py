@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -43,18 +41,6 @@ def paint(text: str, code: str) -> str:
 def colored(stream: Any) -> bool:
     """Whether what goes to this stream may carry colour (https://no-color.org)."""
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Without Python's search for cycles: a command that is over in a second builds much, and drops little of it."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 # --set

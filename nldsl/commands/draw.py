@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from nldsl.commands.common import Failure, load, set_option, uncollected
+from nldsl.collecting import uncollected
+from nldsl.commands.common import Failure, load, set_option
 
 FORMATS = (".svg", ".png", ".dot")
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nldsl.commands.common import WRONG, Failure, load, rendered, set_option, uncollected
+from nldsl.collecting import uncollected
+from nldsl.commands.common import WRONG, Failure, load, rendered, set_option
 
 if TYPE_CHECKING:
     from nldsl.graph import LevelGraph
