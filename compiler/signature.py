@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any
 
 from nldsl.compiler.dependences import Node
@@ -74,6 +75,9 @@ def _node(node: Node, said: _Said) -> Any:
     return said.record(node[0]), node[1]
 
 
+UNSAID = {"span", "spans", "name", "level"}  # where something stands, and what it is called for people
+
+
 _SAID: dict[type, tuple[str, ...]] = {}
 
 
@@ -97,8 +101,15 @@ class _Said:
         return self.records[id(record)]
 
     def _fields(self, record: Any, named: Collection[str]) -> Any:
+        if isinstance(record, Stream):
+            return self._stream(record, named)
         said = ((n, getattr(record, n)) for n in _said_of(type(record)))
         return type(record).__name__, *(self._named(v) if n in named else self._value(v) for n, v in said)
+
+    def _stream(self, stream: Stream, named: Collection[str]) -> Any:
+        """Of a stream, which there are most of, little has to be told otherwise."""
+        told = (self._named(getattr(stream, n)) if n in named else getattr(stream, n) for n in OUTER[Stream])
+        return ("Stream", *told, self._value(stream.attrs), _rest(stream))
 
     def _named(self, value: Any) -> Any:
         if isinstance(value, tuple):
@@ -136,9 +147,10 @@ class _Said:
         return ports, records, body.results, tuple((self._named(m), leaf, x) for m, leaf, x in body.keys)
 
 
-UNSAID = {"span", "spans", "name", "level"}  # where something stands, and what it is called for people
-OUTER: dict[type, set[str]] = {  # the fields that name records of the program
-    Memory: {"id", "reset_when"},
-    Stream: {"id", "args", "memory"},
-    Objective: {"id", "memories", "pair", "over_weight", "weights", "when"},
+OUTER: dict[type, tuple[str, ...]] = {  # the fields that name records of the program
+    Memory: ("id", "reset_when"),
+    Stream: ("id", "args", "memory"),
+    Objective: ("id", "memories", "pair", "over_weight", "weights", "when"),
 }
+_plain = (n for n in _said_of(Stream) if n not in (*OUTER[Stream], "attrs", "clock"))
+_rest = attrgetter(*_plain, "clock.count", "clock.unit")
