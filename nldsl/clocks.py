@@ -19,7 +19,7 @@ def order(period: Period) -> tuple[int, int]:
 
 def fastest(periods: Iterable[Period], otherwise: Period = NEVER) -> Period:
     found = list(periods)
-    if all(p is found[0] for p in found):  # the most usual case
+    if not found or found.count(found[0]) == len(found):  # the most usual case
         return found[0] if found else otherwise
     return min(found, key=order)
 
@@ -57,7 +57,7 @@ def with_clocks(body: Body, unit: str = "token") -> Body:
         if isinstance(record, Stream):
             clock = _clock(record, clocks, period, hold, unit)
             clocks[record.id] = clock
-            records.append(changed(record, clock=clock))
+            records.append(record if record.clock == clock else changed(record, clock=clock))
         else:
             records.append(record)
     return replace(body, records=tuple(records))

@@ -73,7 +73,7 @@ class Memory:
     span: Span = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)  # nobody changes one; that Python sees to it would take five times as long
 class Stream:
     """One value per tick: a primitive (`nldsl.primitives`) applied to streams and numbers.
 
@@ -196,13 +196,13 @@ def changed(stream: Stream, **fields: Any) -> Stream:
     for put, value in zip(_setters, _values(stream), strict=True):
         put(new, value)
     for name, value in fields.items():
-        object.__setattr__(new, name, value)
+        setattr(new, name, value)
     return new
 
 
 def named(stream: Stream, id: str) -> Stream:
     """A stream that was just made, and that nobody else holds, with its id."""
-    object.__setattr__(stream, "id", id)
+    stream.id = id
     return stream
 
 

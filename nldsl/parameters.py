@@ -60,9 +60,12 @@ def parameters(
 def rule_parameters(learn: Objective, heads: Mapping[str, int], bodies: Mapping[str, Body]) -> Iterator[Parameter]:
     """The memories and states inside a learn's rules, one set per weight served."""
     for rule in (learn.optimizer, learn.retention):
-        for memory, leaf, name in rule.bodies if rule else ():
-            for p in parameters(bodies[name].records, bodies):
-                path = rule_memory(memory, leaf, rule.name, p.memory) if rule else ""
+        if rule is None:
+            continue
+        inside = {name: list(parameters(bodies[name].records, bodies)) for name in {b for _, _, b in rule.bodies}}
+        for memory, leaf, name in rule.bodies:
+            for p in inside[name]:
+                path = rule_memory(memory, leaf, rule.name, p.memory)
                 outer = p.rule_of if p.rule_of != ("", "") else (memory, leaf)
                 count = max(1, heads.get(memory, 0)) * p.heads if p.heads else heads.get(memory, 0)
                 yield Parameter(path, p.leaf, count, p.learned, p.form, outer)
