@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from nldsl.compiler.bodies.nodes import argument, called, shape, unreal
-from torch import fx
+from nldsl.compiler.bodies.views import RESHAPES
+from torch import Tensor, fx
 
 aten = torch.ops.aten
 
@@ -24,6 +26,7 @@ def joined(graph: fx.Graph) -> None:
         for group in _independent(products):
             _join(graph, group)
     _sort(graph)
+    _lay(graph)
     graph.eliminate_dead_code()
 
 
@@ -80,6 +83,36 @@ def _sort(graph: fx.Graph) -> None:
     for node in list(order)[1:]:
         last.append(node)
         last = node
+
+
+def _lay(graph: fx.Graph) -> None:
+    """Let nodes know how they lie: a part of a joined product is no longer in one piece. A view that asks for that is
+    given a copy."""
+    moved = {n for n in graph.nodes if n.target is operator.getitem}
+    for node in graph.nodes:
+        if node in moved or moved.isdisjoint(node.all_input_nodes):
+            continue
+        before = node.meta["val"]
+        try:
+            node.meta["val"] = node.target(*fx.map_arg(node.args, _known), **fx.map_arg(node.kwargs, _known))
+        except RuntimeError:
+            if node.target not in RESHAPES:
+                raise
+            _copied(graph, node)
+        if not isinstance(before, Tensor) or before.stride() != node.meta["val"].stride():
+            moved.add(node)
+
+
+def _copied(graph: fx.Graph, view: fx.Node) -> None:
+    """A view of a copy in one piece."""
+    with graph.inserting_before(view):
+        copy = graph.call_function(aten.clone.default, (argument(view),), {"memory_format": torch.contiguous_format})
+    copy.meta["val"] = _known(argument(view)).contiguous()
+    view.replace_input_with(argument(view), copy)
+
+
+def _known(node: fx.Node) -> Any:
+    return node.meta["val"]
 
 
 def _visit(node: fx.Node, order: dict[fx.Node, None]) -> None:

@@ -52,10 +52,13 @@ def _sink(graph: fx.Graph, node: fx.Node) -> None:
     base = argument(views[0])
     if shape(node) != shape(views[0]) or any(shape(argument(v)) != shape(base) for v in views):
         return
+    args = fx.map_arg(node.args, argument)
+    result = node.target(*fx.map_arg(args, value), **node.kwargs)  # type: ignore[operator]
+    if views[0].target in RESHAPES and not result.is_contiguous():
+        return
     with graph.inserting_before(node):
-        args = fx.map_arg(node.args, argument)
         inner = graph.call_function(node.target, args, node.kwargs)  # type: ignore[arg-type]
-        inner.meta["val"] = torch.empty_like(value(base), dtype=value(node).dtype)
+        inner.meta["val"] = result
         outer = called(graph, views[0].target, inner, *views[0].args[1:])  # type: ignore[arg-type]
     node.replace_all_uses_with(outer)
     graph.erase_node(node)

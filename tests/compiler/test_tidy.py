@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from nldsl.compiler.bodies.joining import joined
+from nldsl.compiler.bodies.rewrites import rewritten
 from nldsl.compiler.bodies.tidy import tidied
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -118,3 +119,18 @@ def test_a_product_read_before_the_other_can_be_made_is_joined_in_order() -> Non
     graph.recompile()
     assert count(graph, aten.bmm.default) == 1
     assert torch.allclose(graph(*given), function(*given), rtol=1e-14, atol=1e-14)
+
+
+def test_parts_of_a_joined_product_are_copied_where_they_are_seen_in_one_piece() -> None:
+    """A view of all rows, whatever their batch, needs them side by side."""
+
+    def function(a: Tensor, b: Tensor, matrix: Tensor, last: Tensor) -> Tensor:
+        one, other = torch.bmm(a, matrix), torch.bmm(b, matrix)
+        return one.view(2, 6, 5).view(12, 5) @ last + (other.view(8, 5) @ last).sum()
+
+    given = draw(4, 3, 2), draw(4, 2, 2), draw(4, 2, 5), draw(5, 3)
+    graph = graph_of(function, *given)
+    rewritten(graph)
+    graph.recompile()
+    assert count(graph, aten.bmm.default) == 1
+    torch.testing.assert_close(graph(*given), function(*given))
