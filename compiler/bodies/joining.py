@@ -90,7 +90,7 @@ def _lay(graph: fx.Graph) -> None:
     given a copy."""
     moved = {n for n in graph.nodes if n.target is operator.getitem}
     for node in graph.nodes:
-        if node in moved or moved.isdisjoint(node.all_input_nodes):
+        if node.op == "output" or node in moved or moved.isdisjoint(node.all_input_nodes):
             continue
         before = node.meta["val"]
         try:
