@@ -47,7 +47,7 @@ class _Chunks:
         self.loop, self.bounds = loop, bounds
         self.gives = piece.machine.gives(loop.nodes)
         self.collected: Parts = {name: [] for name in self.gives}
-        read = piece.machine.steps.needs(loop, loop.nodes, piece.machine).values
+        read = piece.machine.reads(loop.nodes)
         self.cuts = Cuts({name: piece.values[name] for name in read if name in piece.values}, bounds)
         self.low = piece.machine.low
 

@@ -100,6 +100,10 @@ class Runner:
             found = self._gives[id(nodes)] = tuple(sorted(stages.given(nodes) & asked))
         return found
 
+    def reads(self, nodes: Sequence[Node]) -> frozenset[str]:
+        """The values that some records ask for."""
+        return stages.used(nodes, self.shape.taken)
+
     def parameters_of(self, memories: Sequence[str], parameters: Mapping[str, Tensor]) -> tuple[str, ...]:
         """The names of these memories' learned starts, and of what is inside their rules."""
         found = self._owned.get(id(memories))

@@ -164,7 +164,9 @@ class Steps:
         body.call = self.called(body.hoisted.late if body.hoisted else graph, handed)
 
     def _asked(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> Asked:
-        needs = self.needs(todo, nodes, piece.machine)
+        needs = self._needs.get(id(todo))
+        if needs is None:
+            needs = self._needs[id(todo)] = needs_of(todo, nodes, piece.machine)
         names = piece.machine.parameters_of(needs.memories, piece.parameters)
         given = {
             "values": {n: piece.values[n] for n in needs.values if n in piece.values},
@@ -175,12 +177,6 @@ class Steps:
         tensors: list[Tensor] = []
         form = flattened(given, tensors, needs.names.canonical)
         return Asked(piece, todo, nodes, alone, needs, form, [self._packed(x) for x in tensors])
-
-    def needs(self, todo: Stage, nodes: Sequence[Node], machine: Any) -> Needs:
-        found = self._needs.get(id(todo))
-        if found is None:
-            found = self._needs[id(todo)] = needs_of(todo, nodes, machine)
-        return found
 
     def _packed(self, x: Tensor) -> Tensor:
         """x in one piece, so that a traced view fits wherever a chunk lies: head by head, as products want it. A

@@ -16,7 +16,7 @@ block Delta(d = 2) over q: [d], k: [d], v: [d], beta: [] -> [d] {
 }
 block ByHand(d = 2, share = 1) over a: [d], b: [d], c: [d], e: [] -> [d] {
   memory M = matrix(d) from zeros
-  M <- M + share * e * outer(b, c - b @ M)
+  M <- M - share * e * outer(b, b @ M) + share * e * outer(b, c)
   return M(a)
 }
 block Hebb(d = 2) over q: [d], k: [d], v: [d], beta: [] -> [d] {
