@@ -114,22 +114,10 @@ def concat(call: Call, *xs: Tensor) -> Tensor:
     return torch.cat([x.expand(*lead, x.shape[-1]) for x in xs], dim=-1)
 
 
-def rope(call: Call, x: Tensor, position: Tensor) -> Tensor:
-    """The pairs are two chunks, whose gradient is one concatenation: those of two slices would each fill a
-    whole tensor, and machine code would work out the angles for each."""
-    half = x.shape[-1] // 2
-    steps = torch.arange(half, dtype=x.dtype, device=x.device) / half
-    angle = position.to(x.dtype)[..., None] * float(call.attrs["base"]) ** -steps
-    cos, sin = angle.cos(), angle.sin()
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
-
-
 OWN: dict[str, Callable[..., Tensor]] = {
     "matmul": matmul,
     "take": take,
     "zeros": zeros,
     "ones": ones,
     "concat": concat,
-    "rope": rope,
 }

@@ -122,11 +122,14 @@ def orthogonal(T: Any, call: Call, g: Any) -> Any:
 
 
 def rope(T: Any, call: Call, x: Any, position: Any) -> Any:
+    """The pairs are two chunks, whose gradient is one concatenation: those of two slices would each fill a whole
+    tensor, and machine code would work out the angles for each."""
     half = x.shape[-1] // 2
     steps = T.arange(half, dtype=x.dtype, device=x.device) / half
     angle = position.to(x.dtype)[..., None] * float(call.attrs["base"]) ** -steps
-    a, b = x[..., :half], x[..., half:]
-    return T.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], dim=-1)
+    cos, sin = angle.cos(), angle.sin()
+    a, b = x.chunk(2, dim=-1)
+    return T.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
 
 
 def fill(value: float) -> Callable[..., Any]:
