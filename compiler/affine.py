@@ -100,6 +100,10 @@ def _aligned(a: Number, b: Number) -> tuple[Number, Number]:
     return a, b
 
 
+def is_one(c: Number) -> bool:
+    return isinstance(c, float) and c == 1.0
+
+
 def number(value: Any) -> Number:
     """A factor that is one number per copy and tick."""
     if not isinstance(value, Tensor):
@@ -254,4 +258,4 @@ def plain(weight: Weight, value: Any) -> Any:
         return value
     assert weight.key is not None
     rows = weight.key.transpose(1, 2)
-    return rows if isinstance(value.factor, float) and value.factor == 1.0 else rows * value.factor[..., None]
+    return rows if is_one(value.factor) else rows * value.factor[..., None]

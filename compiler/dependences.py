@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from nldsl.compiler import affine
 from nldsl.compiler.components import components
 
 from nldsl.graph import Body, Memory, Objective, Record, Stream
 
-SUMS = {"add", "sub", "neg", "mul", "div"}
+TOLD = affine.ROWS.keys() - {"matmul"}  # what closed forms make of products of two rows
 Node = tuple[Record, str]  # a record, and which part of a learn: "gather", "write" or ""
 
 
@@ -247,7 +248,7 @@ def dependences(
 def _of_products(name: str, made: Mapping[str, Stream]) -> set[str]:
     """A stream and those that it is made of, where they are sums of products of two rows."""
     record = made.get(name)
-    if record is None or record.op not in SUMS | {"outer"}:
+    if record is None or record.op not in TOLD:
         return set()
     inside = set() if record.op == "outer" else set().union(*(_of_products(str(a), made) for a in record.args))
     return inside | {name} if inside or record.op == "outer" else set()

@@ -1,5 +1,4 @@
-"""Torch forms of the primitives that gain from knowing the leading axes, or from a gradient in one piece; all others
-are as their table says.
+"""Torch forms of the primitives that gain from knowing the leading axes; all others are as their table says.
 
 The forms of the table broadcast: a weight that all ticks share would be copied for each. Here it is used once.
 """

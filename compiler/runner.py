@@ -87,7 +87,7 @@ class Runner:
             asked = self._wanted() | {p.id for p in self.graph.tick.inputs}
             for stage in reversed(self.plan):
                 self._kept.insert(0, asked)
-                asked |= stages.used(stage.nodes, self.shape.taken)
+                asked |= self.reads(stage.nodes)
         return self._kept
 
     def gives(self, nodes: Sequence[Node]) -> tuple[str, ...]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
-from nldsl.compiler.bodies.nodes import argument, called, shape, unreal
+from nldsl.compiler.bodies.nodes import argument, called, shape, unreal, value
 from nldsl.compiler.bodies.views import RESHAPES
 from torch import Tensor, fx
 
@@ -94,7 +93,7 @@ def _lay(graph: fx.Graph) -> None:
             continue
         before = node.meta["val"]
         try:
-            node.meta["val"] = node.target(*fx.map_arg(node.args, _known), **fx.map_arg(node.kwargs, _known))
+            node.meta["val"] = node.target(*fx.map_arg(node.args, value), **fx.map_arg(node.kwargs, value))
         except RuntimeError:
             if node.target not in RESHAPES:
                 raise
@@ -107,12 +106,8 @@ def _copied(graph: fx.Graph, view: fx.Node) -> None:
     """A view of a copy in one piece."""
     with graph.inserting_before(view):
         copy = graph.call_function(aten.clone.default, (argument(view),), {"memory_format": torch.contiguous_format})
-    copy.meta["val"] = _known(argument(view)).contiguous()
+    copy.meta["val"] = value(argument(view)).contiguous()
     view.replace_input_with(argument(view), copy)
-
-
-def _known(node: fx.Node) -> Any:
-    return node.meta["val"]
 
 
 def _visit(node: fx.Node, order: dict[fx.Node, None]) -> None:

@@ -37,10 +37,7 @@ class Passage:
 
     def line(self, c: Number) -> Tensor:
         """A coefficient [batch or 1, heads or 1, (n or 1,) ticks]."""
-        if not isinstance(c, Tensor):
-            line = torch.full((1, 1, 1), float(c), dtype=torch.float64, device=self.like.device)
-        else:
-            line = c.double().movedim(1, -1)
+        line = line_of(c, self.like.device)
         if self.rows and line.dim() == LEAD:
             line = line.unsqueeze(-2)
         return line.expand(*line.shape[:-1], self.ticks)
@@ -89,6 +86,13 @@ class Passage:
     def plain(self, x: Tensor) -> Tensor:
         """In the states' own type."""
         return x.to(self.like.dtype)
+
+
+def line_of(c: Number, device: torch.device) -> Tensor:
+    """A coefficient with its ticks last, [batch or 1, heads or 1, (n,) ticks or 1]."""
+    if isinstance(c, Tensor):
+        return c.double().movedim(1, -1)
+    return torch.full((1, 1, 1), float(c), dtype=torch.float64, device=device)
 
 
 def _is(c: Number, value: float) -> bool:

@@ -57,8 +57,7 @@ def _passed(a: Tensor, dtype: torch.dtype) -> Tensor:
         a = torch.cat([a, unit.expand(*a.shape[:-3], more, count, count)], -3)
     while a.shape[-3] > 1:
         first, second = a.reshape(*a.shape[:-3], -1, 2, *a.shape[-2:]).unbind(-3)
-        left, right = second[..., :count], first[..., -count:, :]
-        below = left @ right if count > 1 else left * right
+        below = second[..., :count] @ first[..., -count:, :]
         if a.shape[-3] == 2:
             first, below, second = (x.to(dtype) for x in (first, below, second))
         a = torch.cat([pad(first, (0, first.shape[-1])), torch.cat([below, second], -1)], -2)

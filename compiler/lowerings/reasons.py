@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nldsl.compiler.affine import Answer
-from nldsl.compiler.lowerings.weight import Weight, is_one
+from nldsl.compiler.affine import Answer, is_one
+from nldsl.compiler.lowerings.weight import Weight
 
 from nldsl.graph import Objective
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from nldsl.compiler.affine import is_one
 from nldsl.compiler.lowerings import rates
 from nldsl.compiler.lowerings.products import total_of
 from torch import Tensor
@@ -44,7 +45,7 @@ def _rows(weight: Weight, reading: Reading, asked: Sequence[int]) -> tuple[Tenso
         if w.known is not None:
             parts.append(inner @ w.known)
         for j, c in w.answers.items():
-            term = inner if isinstance(c, float) and c == 1.0 else inner * weight.line(c)[..., None, :]
+            term = inner if is_one(c) else inner * weight.line(c)[..., None, :]
             system[j] = term if system[j] is none else system[j] + term
     return total_of(parts), [*system.values()]
 

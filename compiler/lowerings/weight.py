@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from nldsl.compiler.affine import Answer, Form, NotAffine, Number
+from nldsl.compiler.affine import Answer, Form, NotAffine, Number, is_one
 from nldsl.compiler.lowerings import rates, system
-from nldsl.compiler.lowerings.passage import Passage, Terms
+from nldsl.compiler.lowerings.passage import Passage, Terms, line_of
 from nldsl.compiler.lowerings.products import total_of
 from torch import Tensor
 
@@ -182,9 +182,7 @@ class Weight:
 
     def line(self, c: Number) -> Tensor:
         """A coefficient of answers, [batch or 1, heads or 1, ticks or 1]."""
-        if isinstance(c, Tensor):
-            return c.transpose(1, 2).to(self.dtype)
-        return torch.full((1, 1, 1), float(c), dtype=self.dtype, device=self.device)
+        return line_of(c, self.device).to(self.dtype)
 
     def _total(self, known: Tensor | None, answers: Mapping[int, Number]) -> Tensor:
         parts = [] if known is None else [known]
@@ -263,7 +261,3 @@ def _same(a: Terms, b: Terms) -> bool:
     return a.keys() == b.keys() and all(
         a[n] is b[n] or (isinstance(a[n], float) and isinstance(b[n], float) and a[n] == b[n]) for n in a
     )
-
-
-def is_one(c: Number) -> bool:
-    return isinstance(c, float) and c == 1.0
