@@ -32,7 +32,7 @@ class Loop:
 
     alone: a window ends with the chunk, whose last tick runs by itself, record by record. memories: those it carries.
     lowering: how its ticks run at once, "" for one after the other; because: why, by memory; refused: why not (see
-    `lowerings/`).
+    `lowerings/`). kernels: what a GPU may run in place of its chunks.
     """
 
     length: int
@@ -43,6 +43,7 @@ class Loop:
     lowering: str = ""
     because: tuple[tuple[str, tuple[str, ...]], ...] = ()
     refused: str = ""
+    kernels: tuple[str, ...] = ()
 
 
 Stage = Together | Loop

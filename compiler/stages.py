@@ -14,11 +14,12 @@ from nldsl.graph import Memory, Stream
 
 def run(piece: Piece, stages: Iterable[Stage], inside: bool = True) -> None:
     """Run these stages over a piece. inside: whether they are the body of a loop."""
-    from nldsl.compiler.lowerings import LOWERINGS  # they run stages too
+    from nldsl.compiler.lowerings import LOWERINGS, fused  # they run stages too
 
     for stage in stages:
         if not isinstance(stage, Together):
-            if not stage.lowering or not LOWERINGS[stage.lowering].run(piece, stage):
+            by_kernel = stage.kernels and fused.run(piece, stage)
+            if not by_kernel and not (stage.lowering and LOWERINGS[stage.lowering].run(piece, stage)):
                 loops.run(piece, stage)
         elif inside:
             piece.run(stage.nodes)

@@ -42,6 +42,8 @@ def _loop(loop: Loop, machine: Any, chunk: int) -> Loop:
         if not found.refused:
             fast = replace(loop, lowering=name, because=tuple(found.because.items()))
             most = found.most if chunk else min(found.most, CHUNK)
-            return fast if 0 < chunk <= most else replace(loop, length=most, stages=(fast,))
+            if 0 < chunk <= most:
+                return fast
+            return replace(loop, length=most, stages=(fast,), kernels=() if chunk else found.kernels)
         refused = refused or found.refused
     return replace(loop, refused=refused)

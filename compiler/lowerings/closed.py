@@ -13,7 +13,7 @@ import torch
 from nldsl.compiler import affine, buffers, memories, weighing
 from nldsl.compiler.affine import Answer, Form, NotAffine, Outer
 from nldsl.compiler.dependences import origins
-from nldsl.compiler.lowerings import gathering, reasons, trial, updates
+from nldsl.compiler.lowerings import gathering, kernels, reasons, trial, updates
 from nldsl.compiler.lowerings.trial import Tried
 from nldsl.compiler.lowerings.weight import Weight
 from nldsl.compiler.masks import LEAD
@@ -38,7 +38,9 @@ def tried(loop: Loop, machine: Any) -> Tried:
     except NotAffine as reason:
         return Tried(str(reason))
     brief = any(weight.mapped or weight.by_row for weight in ticks.weights.values())
-    return Tried("", {memory: reasons.of(ticks, memory) for memory in loop.memories}, BRIEF if brief else MOST)
+    names = kernels.names(ticks.weights.values())
+    because = {memory: reasons.of(ticks, memory, names) for memory in loop.memories}
+    return Tried("", because, BRIEF if brief else MOST, names)
 
 
 def run(piece: Piece, loop: Loop) -> bool:

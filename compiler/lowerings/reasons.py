@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nldsl.compiler.affine import Answer, is_one
@@ -18,8 +19,8 @@ BESIDE = {"same": "the identity", "number": "a number", "rows": "a diagonal"}
 RANKS = {1: "one", 2: "two", 3: "three", 4: "four"}
 
 
-def of(ticks: Ticks, memory: str) -> tuple[str, ...]:
-    """Lines about a memory: its gradients, each of its weights, how it is read."""
+def of(ticks: Ticks, memory: str, kernels: Sequence[str]) -> tuple[str, ...]:
+    """Lines about a memory: its gradients, each of its weights, how it is read, the kernels that know it."""
     weights = {leaf: w for (m, leaf), w in ticks.weights.items() if m == memory}
     lines = [*_gradients(ticks, memory)]
     same: dict[str, list[str]] = {}
@@ -32,6 +33,8 @@ def of(ticks: Ticks, memory: str) -> tuple[str, ...]:
     answers = [weight for weight, told in ticks.told.values() if isinstance(told, Answer)]
     if any(weight in weights.values() for weight in [*answers, *(ticks.told[str(r)][0] for r in reads)]):
         lines.append("read inside a chunk: by products with what was written, no weight per tick (the dual form)")
+    if kernels:
+        lines.append(f"on a GPU, in half precision: flash-linear-attention's {', '.join(kernels)}, if it is installed")
     return tuple(lines)
 
 

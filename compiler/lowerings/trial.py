@@ -28,11 +28,13 @@ TYPES = {"real": torch.float32, "int": torch.int64, "bool": torch.bool}
 
 @dataclass(frozen=True)
 class Tried:
-    """refused: why a loop can't run like this, "" if it can. because: why it can, by memory. most: ticks at once."""
+    """refused: why a loop can't run like this, "" if it can. because: why it can, by memory. most: ticks at once.
+    kernels: what a GPU may run in its place."""
 
     refused: str
     because: dict[str, tuple[str, ...]] = field(default_factory=dict)
     most: int = 0
+    kernels: tuple[str, ...] = ()
 
     def named(self, name: Callable[[str], str]) -> Tried:
         return replace(self, because={name(m): lines for m, lines in self.because.items()})

@@ -107,7 +107,7 @@ class Weight:
 
     def read(self, u: Tensor, form: Form) -> int:
         for i, reading in enumerate(self.readings):
-            if reading.u is u and _same(reading.form.terms, form.terms):
+            if reading.u is u and same(reading.form.terms, form.terms):
                 return i
         self.readings.append(Reading(u, form))
         return len(self.readings) - 1
@@ -115,7 +115,7 @@ class Weight:
     def already(self, form: Form) -> Tensor:
         """A form of states that no longer change at this tick, over all ticks: [batch, ticks, heads, *shape]. Raises
         NotAffine where it needs the weight itself, or what that answers."""
-        names = self._reached(form.terms)
+        names = self.reached(form.terms)
         terms = [*form.terms, *(t for n in names for t in self.now[n].terms)]
         if "w" in names or any(self.writes[t].answers for t in terms if isinstance(t, int)):
             raise NotAffine("a map of the running weight")
@@ -243,9 +243,9 @@ class Weight:
 
     def _carries(self, name: str, other: str) -> bool:
         """Whether something of a state before the first tick is left in another at a later one."""
-        return other not in self.anew and other in self._reached([name])
+        return other not in self.anew and other in self.reached([name])
 
-    def _reached(self, terms: Iterable[str | int]) -> list[str]:
+    def reached(self, terms: Iterable[str | int]) -> list[str]:
         """All states that these take something in of, at any tick."""
         found: list[str] = []
         todo = [t for t in terms if isinstance(t, str)]
@@ -257,7 +257,7 @@ class Weight:
         return found
 
 
-def _same(a: Terms, b: Terms) -> bool:
+def same(a: Terms, b: Terms) -> bool:
     return a.keys() == b.keys() and all(
         a[n] is b[n] or (isinstance(a[n], float) and isinstance(b[n], float) and a[n] == b[n]) for n in a
     )

@@ -93,7 +93,8 @@ def found(rule: str, only: str, given: list[Tensor], dtype: torch.dtype) -> list
 
 
 def errors(left: list[Tensor], right: list[Tensor]) -> list[float]:
-    return [float((a - b).norm() / max(1e-30, float(b.norm()))) for a, b in zip(left, right, strict=True)]
+    pairs = [(a.detach(), b.detach()) for a, b in zip(left, right, strict=True)]
+    return [float((a - b).norm() / max(1e-30, float(b.norm()))) for a, b in pairs]
 
 
 CASES = [(rule, kind, alike) for rule in RULES for kind in ("usual", "forgets", "ends") for alike in (0.0, 0.99)]

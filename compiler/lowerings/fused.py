@@ -1,0 +1,48 @@
+"""Loops by kernels: on a GPU, in half precision, where flash-linear-attention is installed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import torch
+from nldsl.compiler.distribute import Loop
+from nldsl.compiler.lowerings.closed import Ticks
+from nldsl.compiler.lowerings.kernels import Fused, Unfit
+from nldsl.compiler.lowerings.weight import Weight
+from nldsl.compiler.piece import Piece
+from torch import Tensor
+
+
+def run(piece: Piece, chunks: Loop) -> bool:
+    """Run the ticks of a loop over chunks, all of a piece at once. False where no kernel can."""
+    low, (loop,) = precision(piece), chunks.stages
+    if low is None or piece.ticks == 1:
+        return False
+    assert isinstance(loop, Loop)
+    # On a copy, so that nothing is left of a piece with a decay that turns out to be too small.
+    tried = replace(piece, values=dict(piece.values), frame=dict(piece.frame))
+    try:
+        _Ticks(tried, loop, low).run()
+    except Unfit:
+        return False
+    piece.values.update(tried.values)
+    piece.frame = tried.frame
+    return True
+
+
+def precision(piece: Piece) -> torch.dtype | None:
+    """The type of the kernels' products, None where they can't run: they can be differentiated once, not traced."""
+    low = piece.machine.low or piece.machine.dtype
+    apart = piece.plain or piece.second_order or torch.compiler.is_compiling()
+    there = piece.clock.device.type == "cuda" and find_spec("fla") is not None
+    return low if there and not apart and low in (torch.bfloat16, torch.float16) else None
+
+
+class _Ticks(Ticks):
+    def __init__(self, piece: Piece, loop: Loop, low: torch.dtype) -> None:
+        super().__init__(piece, loop)
+        self.low = low
+
+    def made(self, value: Tensor) -> Weight:
+        return Fused(value.to(torch.promote_types(value.dtype, torch.float32)), self.piece.ticks, self.low)
