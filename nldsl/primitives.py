@@ -200,7 +200,7 @@ def _rows() -> list[Primitive]:
         "one_hot",
         "ids",
         lambda ids, n: (n,),
-        lambda T, c, i: T.nn.functional.one_hot(i.long(), c.attrs["n"]).to(c.dtype),
+        lambda T, c, i: (i.long()[..., None] == T.arange(c.attrs["n"], device=i.device)).to(c.dtype),
         "1 at the index, 0 elsewhere",
         attrs={"n": ...},
         smooth=False,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 def read(alpha: Tensor, u: Tensor, state: Tensor, rows: bool) -> Tensor:
     """What rows u [B, H, T, n] read of a state [B, H, n, m] from before the first tick, [B, H, T, m]."""
-    return ((alpha.mT if rows else alpha[..., None]) * u) @ state
+    return (alpha.mT * u) @ state if rows else alpha[..., None] * (u @ state)
 
 
 def inner(seen: Tensor, u: Tensor, x: Tensor, rows: bool) -> Tensor:

@@ -136,6 +136,16 @@ def test_a_wrong_program_is_said_on_stderr(nldsl: Any, fine: Path, command: str)
     assert "error[NL101]" in ran.err
 
 
+@pytest.mark.parametrize("program", ["std.hope:Hope", "std.ttt:TTTMLP", "std.transformer:Transformer"])
+def test_show_code(nldsl: Any, program: str) -> None:
+    """Whatever a program does, its bodies can be traced: one looks up an index, one attends."""
+    depth = [] if program.startswith("std.ttt") else ["--set", "depth=1"]
+    ran = nldsl("show", program, "--code", "--set", "dim=16", "--set", "heads=2", *depth)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("# body 0: ")
+    assert "torch.ops.aten" in ran.out
+
+
 def test_a_library_definition_by_name(nldsl: Any) -> None:
     assert nldsl("show", "std.hope:Hope", "--set", "dim=16", "--set", "depth=1", "--set", "heads=2").code == 0
 
