@@ -72,7 +72,7 @@ def known_tokens(sizes: Mapping[str, int], streams: Mapping[str, Tensor], mask: 
     """Looks for tokens that a program does not know, where there are any by the mask. sizes: by input."""
     for name, size in sizes.items():
         x = streams[name] if mask is None else streams[name][mask]
-        if not x.numel():
+        if not x.numel() or (x.is_cuda and torch.cuda.is_current_stream_capturing()):
             continue
         low, high = torch.stack(torch.aminmax(x)).tolist()  # one wait for the device
         if low < 0 or high >= size:

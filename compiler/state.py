@@ -1,7 +1,8 @@
 """The state of a run between calls: a nested dictionary of tensors, to be saved, moved and detached like any other.
 
 Rows of a batch that stand at the same tick are one part. Without a mask there is one part; with one, rows whose texts
-have different lengths go on in parts of their own, so that padding never reaches a memory.
+have different lengths go on in parts of their own, so that padding never reaches a memory. The number of the program
+and those of ticks stay on the CPU, where they are looked at: a call need not wait for its device.
 """
 
 from __future__ import annotations
@@ -22,11 +23,7 @@ def initial(batch: int, program: int, device: torch.device) -> State:
     if batch < 1:
         raise ValueError(f"a state is of at least one sequence, not {batch}")
     rows = torch.arange(batch, device=device)
-    return {"program": torch.tensor(program, device=device), "parts": [_part(rows, 0, {}, device)]}
-
-
-def _part(rows: Tensor, tick: int, kept: Mapping[str, Any], device: torch.device) -> Part:
-    return {"rows": rows, "tick": torch.tensor(tick, device=device), **kept}
+    return {"program": torch.tensor(program), "parts": [{"rows": rows, "tick": torch.tensor(0)}]}
 
 
 def fingerprint(text: str) -> int:
@@ -47,7 +44,7 @@ def checked(state: Any, batch: int, program: int, dtype: torch.dtype, device: to
         raise ValueError("this state is another program's; start from `initial_state(batch)`")
     if batch_of(state) != batch:
         raise ValueError(f"this state is of {batch_of(state)} sequences, and the inputs are of {batch}")
-    for x in _tensors(state):
+    for x in _tensors([{**kept(part), "rows": part["rows"]} for part in state["parts"]]):
         if x.device != device or (x.is_floating_point() and x.dtype is not dtype):
             own = x.dtype if x.is_floating_point() else dtype
             raise ValueError(f"this state is {own} on {x.device}, and the module {dtype} on {device}; move it likewise")
