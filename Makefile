@@ -58,7 +58,7 @@ lengths: $(READY) ## what a token costs the library's programs as texts get long
 	$(BIN)/python -m benchmarks.lengths
 
 costs: $(READY) ## compare what `nldsl cost` says of every program of the library with real runs
-	$(BIN)/python benchmarks/check_cost.py
+	$(BIN)/python -m benchmarks.costs
 
 docs: $(READY) ## write the chapters on the library anew, from its files
 	$(BIN)/python docs/chapters.py

@@ -99,6 +99,17 @@ TTT_MLP = Case(
 
 HOPE_FAST = Case(hope(FAST), nested_learning(FAST), {512: 12, 2048: 12}, known={512: 101}, differs=HOPE)
 
+DELTANET = Case(
+    own("DeltaNet", "std.delta:DeltaNet"),
+    Side(naive("DeltaNet"), partial(byhand_delta.deltanet, chunk=64), packages=FLA),
+    {512: 1.5, 2048: 1.5},
+)
+GATED = Case(
+    own("Gated DeltaNet", "std.delta:GatedDeltaNet"),
+    Side(naive("Gated DeltaNet"), partial(byhand_delta.gated_deltanet, chunk=64), packages=FLA),
+    {512: 1.5, 2048: 1.5},
+)
+
 CASES: dict[str, Case] = {
     "titans-16": TITANS_16,
     "titans-16-compiled": replace(TITANS_16, ours=lmm(16, compiled=True)),
@@ -112,16 +123,10 @@ CASES: dict[str, Case] = {
     "ttt-mlp-compiled": replace(TTT_MLP, ours=own("TTT-MLP, chunk 16", "std.ttt:TTTMLP", compiled=True, chunk=16)),
     "hope": Case(hope(SLOW), nested_learning(SLOW), {512: 12, 2048: 12}, differs=HOPE),
     "hope-compiled": Case(hope(SLOW, compiled=True), nested_learning(SLOW), {512: 12, 2048: 12}, differs=HOPE),
-    "deltanet": Case(
-        own("DeltaNet", "std.delta:DeltaNet"),
-        Side(naive("DeltaNet"), partial(byhand_delta.deltanet, chunk=64), packages=FLA),
-        {512: 1.5, 2048: 1.5},
-    ),
-    "gated-deltanet": Case(
-        own("Gated DeltaNet", "std.delta:GatedDeltaNet"),
-        Side(naive("Gated DeltaNet"), partial(byhand_delta.gated_deltanet, chunk=64), packages=FLA),
-        {512: 1.5, 2048: 1.5},
-    ),
+    "deltanet": DELTANET,
+    "gated-deltanet": GATED,
+    "deltanet-compiled": replace(DELTANET, ours=own("DeltaNet", "std.delta:DeltaNet", compiled=True)),
+    "gated-deltanet-compiled": replace(GATED, ours=own("Gated DeltaNet", "std.delta:GatedDeltaNet", compiled=True)),
     "transformer": Case(
         own("Transformer block", "transformer_block.nl:TransformerBlock", compiled=True),
         Side("the same by hand with SDPA", byhand.transformer, compiled=True),

@@ -146,7 +146,7 @@ def finished(graph: fx.GraphModule, compiler: Compiler | None) -> Callable[..., 
         rewritten(graph)
     if compiler is not None:
         return compiler(graph, False)
-    return inplace(graph) if pure else graph
+    return (inplace(graph) if pure else graph).forward  # not through the hooks of modules
 
 
 def _leaves(inputs: Sequence[Tensor], wanted: Wanted) -> list[Tensor]:

@@ -34,9 +34,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Cost:
-    """batch, length: sequences and tokens of a training step; decoding is counted behind that many tokens. peak: the
-    most bytes alive during a training step, with parameters, gradients and what optimizers keep; decode_peak: while a
-    token is read. Rows: `levels` fastest first, what belongs to none at the end; `blocks` in the order of the text."""
+    """batch, length: sequences and tokens of a training step; decoding is counted behind that many tokens. Training a
+    block hands gradients on to its inputs, as inside a network. peak: the most bytes alive during a training step, with
+    parameters, gradients and what optimizers keep; decode_peak: while a token is read. Rows: `levels` fastest first,
+    what belongs to none at the end; `blocks` in the order of the text."""
 
     program: str
     batch: int

@@ -68,6 +68,8 @@ class Subject:
         self._gathered(optimizers)
         names = {id(p): name for name, p in self.parameters.items()}
         given = self.streams(ticks)
+        if not self.graph.loss:  # as inside a network
+            given = {n: x.requires_grad_() if x.is_floating_point() else x for n, x in given.items()}
         held = [*((names[id(p)], kept) for o in optimizers for p, kept in o.state.items()), ("", given)]
         with self.counting(held) as mode:
             self._backward(given)
@@ -97,6 +99,7 @@ class Subject:
             asked = [ran.losses[:, ran.known :].mean()] if self.graph.loss else ran.outs
             asked = [x for x in asked if x.requires_grad]
             wanted = [p for name, p in self.parameters.items() if self._learns(name, through)]
+            wanted += [x for x in given.values() if x.requires_grad]
             if asked and wanted:
                 torch.autograd.backward(asked, [torch.ones_like(x) for x in asked], inputs=wanted)
             for sums in ran.local.values():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from nldsl.compiler.affine import Form, Number, is_one, times
+from nldsl.compiler.lowerings.products import total_of
 from nldsl.compiler.lowerings.weight import Reading, Weight, Write, same
 from nldsl.compiler.masks import LEAD
 from torch import Tensor
@@ -74,11 +75,11 @@ def told(weight: Weight) -> Told:
     x = _rows([w for w, _ in giving]) if giving else z
     assert x is not None
     known = [_at(b) * w.known.transpose(1, 2) for w, b in giving if w.known is not None]
-    found = Told(decay, x, sum(known, x.new_zeros(*x.shape[:LEAD], weight.shape[1])))
+    found = Told(decay, x, total_of(known) if known else x.new_zeros(*x.shape[:LEAD], weight.shape[1]))
     if z is None:
         return found
     erased = [_at(times(c, _before(reading))) * reading.u.transpose(1, 2) for _, c, reading in asked]
-    found = replace(found, erased=(z, sum(erased, torch.zeros_like(z))))
+    found = replace(found, erased=(z, total_of(erased).expand(z.shape)))
     corrects = len(writes) == len(asked) == len(giving) == 1 and asked[0][2].u is writes[0][0].x
     return _corrected(found, weight, *writes[0]) if corrects else found
 

@@ -32,9 +32,11 @@ def device_of(name: str) -> torch.device:
     return device
 
 
-def build(graph: LevelGraph, device: torch.device, seed: int = 0, compile_bodies: bool = False) -> CompiledModule:
-    """The module of a checked graph, its parameters drawn with `seed`."""
-    module = compiled(graph, seed=seed).to(device)
+def build(
+    graph: LevelGraph, device: torch.device, seed: int = 0, compile_bodies: bool = False, memory_budget: int = 0
+) -> CompiledModule:
+    """The module of a checked graph, its parameters drawn with `seed`. memory_budget: bytes, as `nldsl.compile` has."""
+    module = compiled(graph, seed=seed, memory_budget=memory_budget).to(device)
     if compile_bodies:
         module.compile()
     return module

@@ -61,6 +61,8 @@ Control-C ends a run after its step, with a checkpoint. See also `nldsl eval DIR
               help="Steps between validations; there is one at the end too.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto is a GPU if there is one.")
 @click.option("--compile", "compile_bodies", is_flag=True, help="Compile the step bodies with torch.compile.")
+@click.option("--memory-budget", type=click.IntRange(min=1), metavar="MIB",
+              help="What may be kept of the chunks of all memories; what is more is computed again.")  # fmt: skip
 @set_option
 @click.pass_context
 def command(
@@ -107,7 +109,8 @@ def _begun(
     fit(graph, "train")
     _learns(graph)
     _late_levels(graph, tokens, options)
-    module = build(graph, device, options.seed, given["compile_bodies"])
+    budget = (given["memory_budget"] or 0) << 20
+    module = build(graph, device, options.seed, given["compile_bodies"], budget)
     training = Training(module, source, options, texts, folder)
     if kept is None:
         training.save()

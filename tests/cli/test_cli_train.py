@@ -105,6 +105,24 @@ def test_it_learns(run: Any, tmp_path: Path) -> None:
     assert losses[-1] < losses[0] - 0.2
 
 
+def test_a_memory_budget_changes_no_loss(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nldsl.compiler.training import restore
+
+    budgets: list[int] = []
+    compiled = restore.compiled
+
+    def noted(graph: Any, **options: Any) -> Any:
+        budgets.append(options["memory_budget"])
+        return compiled(graph, **options)
+
+    monkeypatch.setattr(restore, "compiled", noted)
+    for folder, more in (("all", ()), ("some", ("--memory-budget", 1))):
+        assert run(folder, "--steps", 3, *more).code == 0
+    assert budgets == [0, 1 << 20]
+    losses = [[line["loss"] for line in metrics(tmp_path / folder) if "loss" in line] for folder in ("all", "some")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5) and len(losses[0]) == 3
+
+
 def test_a_terminal_gets_a_bar(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     ran = run("run", "--steps", 2)

@@ -33,7 +33,8 @@ class Real:
         shape = (batch, length, *([port.heads] if port.heads else []), *map(int, port.shape))
         if port.dtype == "int":
             return torch.randint(vocabularies(self.graph).get(port.id, 8), shape, generator=generator)
-        return torch.randn(shape, generator=generator)
+        x = torch.randn(shape, generator=generator)
+        return x if self.graph.loss else x.requires_grad_()  # as inside a network
 
     def _step(self) -> None:
         if self.graph.loss:
@@ -48,8 +49,8 @@ class Real:
         self._forget()
 
     def _forget(self) -> None:
-        for p in self.module.parameters():
-            p.grad = None
+        for x in (*self.module.parameters(), *self.streams):
+            x.grad = None
 
     def flops(self) -> int:
         """Of one training step, by torch's counter; attention on a CPU, which it leaves out, by its own formula."""
