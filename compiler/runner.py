@@ -65,7 +65,8 @@ class Runner:
         self.told: dict[int, Any] = {}  # rules' bodies as signatures have them
         self.shape = Shape.of(graph.tick, graph.bodies)
         self.steps = Steps(patience=0 if budget else 8)
-        self.budget = budget // max(1, sum(isinstance(stage, Loop) for stage in plan))
+        loops = sum(isinstance(stage, Loop) for stage in plan)
+        self.budget = budget // loops if loops else 0  # of each
         self.watch: Callable[[str], None] | None = None  # told which record of the tick is at work
 
     def __reduce__(self) -> tuple[Any, ...]:

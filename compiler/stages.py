@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
-from nldsl.compiler import loops
+import torch
+from nldsl.compiler import loops, recompute
 from nldsl.compiler.dependences import Node
 from nldsl.compiler.distribute import Stage, Together
-from nldsl.compiler.piece import Piece
+from nldsl.compiler.piece import Frame, Piece
 
 from nldsl.graph import Memory, Stream
 
@@ -23,8 +26,24 @@ def run(piece: Piece, stages: Iterable[Stage], inside: bool = True) -> None:
                 loops.run(piece, stage)
         elif inside:
             piece.run(stage.nodes)
+        elif piece.machine.budget and torch.is_grad_enabled() and not piece.plain and not torch.compiler.is_compiling():
+            _again(piece, stage)
         else:
             piece.machine.steps.together(piece, stage)
+
+
+def _again(piece: Piece, stage: Together) -> None:
+    """Run records whose values are computed again in the backward pass: what they need is kept, and what they give."""
+    machine = piece.machine
+    given, frame = {n: piece.values[n] for n in machine.reads(stage.nodes) if n in piece.values}, piece.frame
+
+    def run() -> tuple[dict[str, Any], Frame]:
+        own = replace(piece, values=dict(given), frame=dict(frame))
+        machine.steps.together(own, stage)
+        return own.values, own.frame
+
+    values, piece.frame = recompute.again(run)
+    piece.values.update(values)
 
 
 def given(nodes: Iterable[Node]) -> frozenset[str]:

@@ -21,7 +21,8 @@ def convolve(piece: Piece, stream: Stream, x: Tensor, kernel: Tensor) -> Tensor:
     kept = piece.frame.get(stream.id)
     past = kept["past"] if kept else x.new_zeros(piece.batch, width - 1, *x.shape[2:])
     row = torch.cat([past, x], dim=1)
-    piece.frame[stream.id] = {"past": row[:, row.shape[1] - width + 1 :]}
+    past = row[:, row.shape[1] - width + 1 :]
+    piece.frame[stream.id] = {"past": past if piece.ticks == 1 else past.clone()}  # a view would keep the whole row
     total = kernel[..., 0, :] * row[:, : piece.ticks]
     for j in range(1, width):
         total = total + kernel[..., j, :] * row[:, j : j + piece.ticks]

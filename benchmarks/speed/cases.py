@@ -117,7 +117,7 @@ CASES: dict[str, Case] = {
     "titans-16-batch": Case(lmm(16), titans(16, True), {512: 3, 2048: 6}, 1 / 8, differs=GATES),
     "titans-64": TITANS_64,
     "titans-64-compiled": replace(TITANS_64, ours=lmm(64, compiled=True)),
-    "titans-64-budget": replace(TITANS_64, ours=lmm(64, budget=32 << 20)),
+    "titans-64-budget": replace(TITANS_64, ours=lmm(64, budget=16 << 20)),
     "titans-64-batch": Case(lmm(64), titans(64, True), {512: 1.8, 2048: 1.8}, 1 / 4, differs=GATES),
     "ttt-mlp": TTT_MLP,
     "ttt-mlp-compiled": replace(TTT_MLP, ours=own("TTT-MLP, chunk 16", "std.ttt:TTTMLP", compiled=True, chunk=16)),

@@ -27,9 +27,9 @@ def trained(name: str, budget: int, ticks: int) -> tuple[list[Tensor], int]:
 @pytest.mark.parametrize(
     ("name", "ticks", "share"),
     [
-        ("std.titans:LMM", 90, 0.7),
-        ("std.hope:SelfModifyingTitans", 90, 0.7),
-        ("std.delta:GatedDeltaNet", 700, 0.9),  # most of it is kept around the loop
+        ("std.titans:LMM", 90, 0.2),
+        ("std.hope:SelfModifyingTitans", 90, 0.2),
+        ("std.delta:GatedDeltaNet", 700, 0.2),  # most of it is of what stands around the loop
     ],
 )
 def test_the_same_with_less_memory(name: str, ticks: int, share: float) -> None:
