@@ -24,6 +24,8 @@ Parts = dict[str, list[tuple[Any, int]]]  # values of some chunks, and their tic
 def run(piece: Piece, loop: Loop) -> None:
     """Run a loop over a piece, chunk by chunk."""
     assert isinstance(piece.number, int)
+    if piece.machine.watch is not None and loop.memories:
+        piece.machine.watch(loop.memories[0])
     _open(piece, loop)
     bounds = list(bounds_of(piece.number, piece.ticks, loop))
     if piece.machine.steps.compiler is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -122,7 +123,7 @@ class Adjoint:
         leaves = _leaves(inputs, self.wanted)
         with torch.enable_grad():
             results = self._unique(self.body(*leaves))
-        with torch.autocast(leaves[0].device.type, enabled=False):  # as autograd does at run time
+        with _no_autocast(leaves[0].device.type):  # as autograd does at run time
             return [*results, *self.gradients(results, leaves, tangents, False)]
 
     def _cut(self, joint: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
@@ -147,6 +148,10 @@ def finished(graph: fx.GraphModule, compiler: Compiler | None) -> Callable[..., 
     if compiler is not None:
         return compiler(graph, False)
     return (inplace(graph) if pure else graph).forward  # not through the hooks of modules
+
+
+def _no_autocast(device: str) -> AbstractContextManager[Any]:
+    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)  # of meta it knows nothing
 
 
 def _leaves(inputs: Sequence[Tensor], wanted: Wanted) -> list[Tensor]:

@@ -76,6 +76,7 @@ def cost(
     for rounds in (rounds_of(graph, shorter), Rounds.of(graph)):
         subject = Subject(rounds.graph, batch, dtype)
         train, decode = subject.training(length), reading(subject, length)
+        train.alive = _alive(rounds.graph, batch, length, dtype)
         if rounds.alike(train) and rounds.alike(decode):
             break
     train, decode = rounds.whole(train), rounds.whole(decode)
@@ -114,3 +115,10 @@ def cost(
         train.peak,
         decode.peak,
     )
+
+
+def _alive(graph: LevelGraph, batch: int, length: int, dtype: torch.dtype) -> dict[str, float]:
+    """What is alive at the worst moment of a step, by record, with the bodies that run. The first step traces them."""
+    subject = Subject(graph, batch, dtype, owned=False)
+    subject.training(length)
+    return subject.training(length).alive

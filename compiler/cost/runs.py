@@ -11,8 +11,10 @@ from nldsl.compiler.cost.counting import Counting, OwnedSteps
 from nldsl.compiler.cost.fused import FusedAttention
 from nldsl.compiler.cost.measured import Measured
 from nldsl.compiler.cost.shapes import META, Shapes, storage_of
+from nldsl.compiler.distribute import Loop
 from nldsl.compiler.module import CompiledModule
 from nldsl.compiler.nested import detached
+from nldsl.compiler.steps import Steps
 from torch import Tensor
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -23,14 +25,15 @@ State = dict[str, Any]
 
 
 class Subject:
-    """A program on the meta device, to be run for `batch` sequences."""
+    """A program on the meta device, to be run for `batch` sequences. owned: whether all that is done in bodies belongs
+    to a record; otherwise they run as they do, with backward passes of their own."""
 
-    def __init__(self, graph: LevelGraph, batch: int, dtype: torch.dtype) -> None:
+    def __init__(self, graph: LevelGraph, batch: int, dtype: torch.dtype, owned: bool = True) -> None:
         self.graph, self.batch, self.dtype = graph, batch, dtype
         self.module = CompiledModule(graph, dtype=dtype, device=META)
         self.runner = self.module.runner
         self.runner.moved(torch.device(META), dtype)
-        self.runner.steps = self.steps = OwnedSteps()
+        self.runner.steps = OwnedSteps() if owned else Steps(patience=0)
         self.parameters = dict(self.module.named_parameters())
         self.shapes = Shapes()
         self.fakes = FakeTensorMode(allow_fallback_kernels=True)
@@ -52,7 +55,9 @@ class Subject:
         for record, value in held:
             for x in leaves(value):
                 mode.keep(x, record)
-        self.steps.at = self.runner.watch = mode.at
+        self.runner.watch = mode.at
+        if isinstance(self.runner.steps, OwnedSteps):
+            self.runner.steps.at = mode.at
         with ExitStack() as stack:
             stack.enter_context(tracing(TracingContext(self.fakes)))
             stack.enter_context(mode)
@@ -95,18 +100,26 @@ class Subject:
         learns = [o for o in self.graph.objectives if o.every.unit == "step"]
         for through in dict.fromkeys(o.through for o in learns if o.kind == "loss") or {0: None}:
             ran = self.runner.run(given, {}, 0, self.parameters, through)
-            self.steps.at("")
+            assert self.runner.watch is not None
+            self.runner.watch("")
             asked = [ran.losses[:, ran.known :].mean()] if self.graph.loss else ran.outs
-            asked = [x for x in asked if x.requires_grad]
-            wanted = [p for name, p in self.parameters.items() if self._learns(name, through)]
+            asked = [x for x in [*asked, *self._carried(ran.state)] if x.requires_grad]
+            wanted: list[Tensor] = [p for name, p in self.parameters.items() if self._learns(name, through)]
             wanted += [x for x in given.values() if x.requires_grad]
             if asked and wanted:
-                torch.autograd.backward(asked, [torch.ones_like(x) for x in asked], inputs=wanted)
+                one = torch.ones((), dtype=self.dtype, device=META)
+                torch.autograd.backward(asked, [one.to(x.dtype).expand_as(x) for x in asked], inputs=wanted)
             for sums in ran.local.values():
                 for name, g in sums.items():
                     self._add(self.parameters[name], g.detach())
             if not self.graph.loss:
                 return
+
+    def _carried(self, state: State) -> Iterator[Tensor]:
+        """What loops hand on. One backward pass serves all chunks: the last one's goes through what it wrote, too."""
+        for loop in (s for s in self.module.plan.stages if isinstance(s, Loop)):
+            for record in dict.fromkeys((*loop.memories, *(r.id for r, _ in loop.nodes))):
+                yield from leaves(state["frame"].get(record, {}))
 
     def _learns(self, name: str, through: int) -> bool:
         """Whether a parameter learns from the loss, cut at every `through` ticks; in a block all do."""
