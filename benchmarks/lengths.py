@@ -42,7 +42,8 @@ HEAD = ["program", "tokens", "tokens/s, first", "last", "MiB, first", "last", "s
 @dataclass
 class Found:
     """speed: tokens per second in the first and the last pieces. memory: bytes alive at once in one. state: bytes
-    after the first piece and after the last. step: seconds of one token, at the beginning and after the text."""
+    after the first piece and after the last. step: seconds of one token, at the beginning and after the text. at: the
+    commit that was measured."""
 
     program: str
     tokens: int
@@ -50,6 +51,7 @@ class Found:
     memory: tuple[int, int]
     state: tuple[int, int]
     step: tuple[float, float]
+    at: str
 
     @property
     def fine(self) -> bool:
@@ -59,16 +61,24 @@ class Found:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="programs whose name has this in it; nothing is kept")
+    parser.add_argument(
+        "--only", default="", help="programs whose name has this in it, measured anew beside the others"
+    )
     parser.add_argument("--most", type=int, default=65_536, metavar="TOKENS")
     given = parser.parse_args()
-    found = []
+    found = kept() if given.only else {}
     for program in programs():
         if given.only in program:
-            found.append(measured(program, given.most))
-            print(" ".join(map(str, line(found[-1]))), flush=True)
-            if not given.only:
-                write(found)
+            found[program] = measured(program, given.most)
+            print(" ".join(line(found[program])), flush=True)
+            write([found[name] for name in sorted(found)])
+
+
+def kept() -> dict[str, Found]:
+    """What was found before, by program."""
+    path = RESULTS / "lengths.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    return {row["program"]: Found(**row) for row in rows}
 
 
 def programs() -> Iterator[str]:
@@ -103,7 +113,8 @@ def measured(program: str, most: int) -> Found:
                 states.append(size(state))
         steps.append(stepping(module, state))
     first, last = (PIECE / statistics.median(t) for t in (times[:ENDS], times[-ENDS:]))
-    return Found(program, most, (first, last), (memory[0], memory[1]), (states[0], states[1]), (steps[0], steps[1]))
+    return Found(program, most, (first, last), (memory[0], memory[1]), (states[0], states[1]), (steps[0], steps[1]),
+                 commit())  # fmt: skip
 
 
 def text(ticks: int) -> Tensor:
@@ -133,7 +144,7 @@ def line(row: Found) -> list[str]:
 
 def write(found: list[Found]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    rows = {"machine": machine(), "commit": commit(), "rows": [asdict(row) for row in found]}
+    rows = {"machine": machine(), "rows": [asdict(row) for row in found]}
     (RESULTS / "lengths.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     said = ", ".join(f"{name} {value}" for name, value in machine().items())
     page = [
@@ -142,7 +153,7 @@ def write(found: list[Found]) -> None:
         f"of {ENDS} pieces at the beginning and at the end; MiB: alive at once in a piece; ms a token: writing on, "
         f"after the first piece and after all. A row is fine where no median is more than {SLACK} times the other, and "
         "neither memory nor state grow.",
-        f"Machine: {said}. Commit {commit()}.",
+        f"Machine: {said}. Commits {', '.join(sorted({row.at for row in found}))}.",
         table(HEAD, map(line, found)),
     ]
     (RESULTS / "lengths.md").write_text("\n\n".join(page) + "\n", encoding="utf-8")
