@@ -33,10 +33,11 @@ def run(piece: Piece, chunks: Loop) -> bool:
 
 def precision(piece: Piece) -> torch.dtype | None:
     """The type of the kernels' products, None where they can't run: they can be differentiated once, not traced."""
+    if piece.plain or piece.second_order or torch.compiler.is_compiling() or piece.clock.device.type != "cuda":
+        return None
     low = piece.machine.low or piece.machine.dtype
-    apart = piece.plain or piece.second_order or torch.compiler.is_compiling()
-    there = piece.clock.device.type == "cuda" and find_spec("fla") is not None
-    return low if there and not apart and low in (torch.bfloat16, torch.float16) else None
+    half, there = low in (torch.bfloat16, torch.float16), find_spec("fla") is not None
+    return low if half and there and not torch.cuda.is_current_stream_capturing() else None
 
 
 class _Ticks(Ticks):

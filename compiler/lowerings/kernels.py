@@ -1,8 +1,8 @@
-"""Loops as kernels of flash-linear-attention (extra `gpu`): on a GPU, in half precision, all ticks of a piece at once.
+"""Weights by the kernels of flash-linear-attention (extra `gpu`): all ticks of a piece at once.
 
-They know one rule, w' = diag(a) w + x (known + e^T w)^T, and special cases of it. What a tick makes of a weight is told
+They know one rule, w' = diag(a) w + x v^T + z (e^T w)^T, and special cases of it. What a tick makes of a weight is told
 as for the closed form; where it is of this kind, a change of variables makes it theirs. They take logarithms of decays,
-and some take quotients: where a decay is smaller than a kernel bears, or negative, the closed form runs.
+and some take quotients: a decay that is smaller than a kernel bears, or negative, is none for it.
 """
 
 from __future__ import annotations
