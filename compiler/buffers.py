@@ -9,6 +9,7 @@ import torch
 from nldsl.compiler import gradients, weighing
 from nldsl.compiler.gradients import Gradient
 from nldsl.compiler.masks import LEAD, Mask, factor, onto
+from nldsl.compiler.nested import appended
 from torch import Tensor
 
 from nldsl.graph import Objective
@@ -39,7 +40,7 @@ def all_ticks(piece: Piece, record: Objective, before: Frame | None, masks: Mapp
         "weights": {f"{i}": _written(piece, w) for i, w in enumerate(weighing.factors(piece, record))},
         "weight": _written(piece, weighing.number(piece, record.over_weight)),
     }
-    return _joined(before, now) if before else now
+    return appended(before, now) if before else now
 
 
 def _written(piece: Piece, x: Tensor) -> Tensor:
@@ -54,10 +55,6 @@ def marks_of(piece: Piece, mask: Mask) -> Tensor:
     if isinstance(mask, Tensor):
         return mask
     return torch.full((1,) * LEAD, mask, device=piece.clock.device)
-
-
-def _joined(a: Any, b: Any) -> Any:
-    return {n: _joined(a[n], b[n]) for n in b} if isinstance(b, dict) else torch.cat([a, b], dim=1)
 
 
 def last(rows: Any, count: int) -> Any:

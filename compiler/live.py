@@ -34,7 +34,7 @@ class Live:
     ) -> dict[str, Tensor]:
         """Of the segment's loss, by memory and leaf, as data."""
         own = [f"{memory}.{leaf}" for memory, leaf in names]
-        total = runner.late(self.piece, following).sum()
+        total = runner.loss.of(self.piece, following).sum()
         weights = [self.weights[name] for name in own]
         found = torch.autograd.grad(total, weights, retain_graph=True, materialize_grads=True)
         return dict(zip(own, found, strict=True))

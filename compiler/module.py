@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from nldsl.compiler import inputs, optimizers
+from nldsl.compiler import inputs, optimizers, ragged
 from nldsl.compiler import state as states
 from nldsl.compiler.bodies.handing import compiler_of
 from nldsl.compiler.nested import detached
 from nldsl.compiler.plan import planned
+from nldsl.compiler.ragged import Read
 from nldsl.compiler.runner import Runner
 from nldsl.compiler.starts import draw_all
 from nldsl.compiler.state import State
 from torch import Tensor, nn
 
-from nldsl.graph import LevelGraph, Port
+from nldsl.graph import LevelGraph
 from nldsl.meaning import meaning
 from nldsl.parameters import learned_parameters
 from nldsl.vocabulary import vocabularies
@@ -143,9 +144,7 @@ class CompiledModule(Scope):
         with nothing gathered; none if there is no such learn. `backward` computes the gradients that it uses."""
         return optimizers.optimizers(self.runner, dict(self.named_parameters()))
 
-    def _run(
-        self, streams: tuple[Tensor, ...], state: State | None, mask: Tensor | None, truncate: int = 0
-    ) -> tuple[list[Tensor], Tensor, Tensor, State, dict[str, dict[str, Tensor]]]:
+    def _run(self, streams: tuple[Tensor, ...], state: State | None, mask: Tensor | None, truncate: int = 0) -> Read:
         named = dict(self.named_parameters())
         self.runner.moved(self.device, self.dtype)
         ports = self.graph.tick.inputs
@@ -163,73 +162,11 @@ class CompiledModule(Scope):
             ran = self.runner.run(given, states.kept(part), int(part["tick"]), named, truncate)
             known = (torch.arange(ticks, device=self.device) >= ran.known).expand(batch, ticks)
             after = state | {"parts": [states.part_after(part, ticks, ran.state)]}
-            return (
-                [self._out(p, x) for p, x in zip(self.graph.outs, ran.outs, strict=True)],
-                ran.losses,
-                known,
-                after,
-                (ran.local),
-            )
+            outs = [ragged.out(p, x) for p, x in zip(self.graph.outs, ran.outs, strict=True)]
+            return outs, ran.losses, known, after, ran.local
         if mask is None:
             mask = torch.ones(batch, ticks, dtype=torch.bool, device=self.device)
-        return self._ragged(given, state, mask, named, truncate)
-
-    def _ragged(
-        self,
-        streams: Mapping[str, Tensor],
-        state: State,
-        mask: Tensor,
-        named: Mapping[str, Tensor],
-        truncate: int,
-    ) -> tuple[list[Tensor], Tensor, Tensor, State, dict[str, dict[str, Tensor]]]:
-        """Rows of different lengths: those at the same tick run together, where they have tokens."""
-        batch, ticks = mask.shape
-        shape = (batch, ticks)
-        outs: list[Tensor | None] = [None] * len(self.graph.outs)
-        losses = torch.zeros(shape, dtype=self.runner.dtype, device=self.device)
-        known = torch.zeros(shape, dtype=torch.bool, device=self.device)
-        local: dict[str, dict[str, Tensor]] = {}
-        done: list[states.Part] = []
-        todo = [(part, 0) for part in state["parts"]]
-        while todo:
-            part, begin = todo.pop(0)
-            if begin == ticks:
-                done.append(part)
-                continue
-            own = mask[part["rows"], begin:]
-            _, end, on = next(states.pieces(part, own))
-            idle, going = states.chosen(part, ~on), states.chosen(part, on)
-            if not bool(on.all()):
-                todo.append((idle, begin + end))
-            if not bool(on.any()):
-                continue
-            rows = going["rows"]
-            given = {n: x[rows, begin : begin + end] for n, x in streams.items()}
-            ran = self.runner.run(given, states.kept(going), int(going["tick"]), named, truncate)
-            place = (rows[:, None], torch.arange(begin, begin + end, device=self.device))
-            for i, (port, x) in enumerate(zip(self.graph.outs, ran.outs, strict=True)):
-                value = self._out(port, x)
-                whole = value.new_zeros(*shape, *value.shape[2:]) if outs[i] is None else outs[i]
-                outs[i] = whole.index_put(place, value)  # type: ignore[union-attr]
-            losses = losses.index_put(place, ran.losses.to(losses.dtype))
-            known[place] = torch.arange(end, device=self.device) >= ran.known
-            for learn, sums in ran.local.items():
-                total = local.setdefault(learn, {})
-                for name, g in sums.items():
-                    total[name] = total[name] + g if name in total else g
-            todo.append((states.part_after(going, end, ran.state), begin + end))
-        read = [self._unread(p, shape) if x is None else x for p, x in zip(self.graph.outs, outs, strict=True)]
-        return read, losses, known, state | {"parts": done}, local
-
-    def _unread(self, port: Port, shape: tuple[int, int]) -> Tensor:
-        """An output where the mask leaves no token at all."""
-        sizes = ([port.heads] if port.heads else []) + [int(n) for n in port.shape]
-        kinds = {"real": self.dtype, "int": torch.int64, "bool": torch.bool}
-        return torch.zeros(*shape, *sizes, dtype=kinds[port.dtype], device=self.device)
-
-    @staticmethod
-    def _out(port: Port, x: Tensor) -> Tensor:
-        return x if port.heads else x.squeeze(2)  # not an index: its gradient would fill a tensor with zeros first
+        return ragged.read(self.runner, given, state, mask, named, truncate)
 
     def compile(self, **options: Any) -> None:
         """Compile the bodies of this program, each when it is first run: chunks with fixed shapes, what runs over all

@@ -67,3 +67,8 @@ def detached(state: Any) -> Any:
     if isinstance(state, list):
         return [detached(v) for v in state]
     return state
+
+
+def appended(a: Any, b: Any) -> Any:
+    """Nested dictionaries of tensors, each behind the one before it in time."""
+    return {n: appended(a[n], b[n]) for n in b} if isinstance(b, dict) else torch.cat([a, b], dim=1)

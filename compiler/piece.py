@@ -165,3 +165,10 @@ def clock_of(number: int | Tensor, ticks: int, device: torch.device) -> Tensor:
 def whole(x: Tensor, piece: Piece, heads: int) -> Tensor:
     """x with its batch and heads written out (not its time)."""
     return x.expand(piece.batch, x.shape[1], max(heads, x.shape[2]), *x.shape[LEAD:])
+
+
+def written_out(x: Tensor, batch: int, ticks: int) -> Tensor:
+    """x with its batch and time written out. A mask that is known becomes a tensor."""
+    if isinstance(x, bool):
+        return torch.full((batch, ticks, 1), x)
+    return x.expand(batch, ticks, *x.shape[2:])

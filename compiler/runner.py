@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from nldsl.compiler import attention, chunks, forms, live, segments, stages
+from nldsl.compiler import attention, chunks, closing, live, segments, stages
 from nldsl.compiler.dependences import Node, Shape, nodes_of
 from nldsl.compiler.distribute import Loop, Stage
+from nldsl.compiler.losses import Loss
 from nldsl.compiler.nested import detached
-from nldsl.compiler.piece import Facts, Frame, Piece, clock_of
+from nldsl.compiler.piece import Facts, Frame, Piece, clock_of, written_out
 from nldsl.compiler.starts import draw
 from nldsl.compiler.steps import Steps
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
-from nldsl.graph import Body, Leaf, LevelGraph, Memory, Objective, Stream
+from nldsl.graph import Body, Leaf, LevelGraph, Memory, Objective
 
 Inputs = Mapping[str, Tensor]
 
@@ -49,13 +50,7 @@ class Runner:
         self._budget = budget
         self.bodies = graph.bodies
         self.segment = segments.segment_length(graph)
-        self.ahead = graph.loss in graph.streams and graph.streams[graph.loss].lag == 1
-        self.late_streams = [s for s in graph.streams.values() if s.lag]
-        ports = {p.id for p in graph.tick.inputs}
-        self.waited_for = frozenset(
-            a for s in self.late_streams for a in s.args if isinstance(a, str) and s.op != "next"
-        ) - {s.id for s in self.late_streams} - ports  # fmt: skip
-        self.late_ports = frozenset(str(a) for s in self.late_streams if s.op != "next" for a in s.args if a in ports)
+        self.loss = Loss(self, graph)
         self._facts: dict[int, Facts] = {}
         self._starts: dict[int, frozenset[str]] = {}
         self._constants: dict[str, Tensor] = {}
@@ -75,7 +70,7 @@ class Runner:
 
     def _wanted(self) -> frozenset[str]:
         """The values that are asked for after a tick."""
-        names = {o.stream for o in self.graph.outs} | {self.graph.loss} | self.waited_for
+        names = {o.stream for o in self.graph.outs} | {self.graph.loss} | self.loss.waited_for
         names |= {s.id for s in self.graph.streams.values() if s.op == "data" and not s.lag}
         for learn in self.graph.objectives:
             names |= {f"{what} {learn.id}" for what in ("active", "weights", "rates")}
@@ -195,7 +190,7 @@ class Runner:
         frame: Frame = state.get("frame", {})
         open_segments: list[segments.Segment] = state.get("segments", [])
         names = [o.stream for o in self.graph.outs]
-        kept: set[str] = set(names) | self.waited_for | {self.graph.loss} | self.late_ports
+        kept: set[str] = set(names) | {self.graph.loss} | self.loss.kept
         parts: dict[str, list[tuple[Any, int]]] = {}
         local: dict[str, dict[str, Tensor]] = {}
         learns, alive = segments.loss_learns(self.graph), None
@@ -206,9 +201,9 @@ class Runner:
             end = min([ticks, *(begin + n - number % n for n in (self.segment, truncate) if n)])
             now = {n: x[:, begin:end] for n, x in inputs.items()}
             if self.segment and number % self.segment == 0:
-                if self.ahead and number:
+                if self.loss.ahead and number:
                     first = {n: x[:, :1] for n, x in now.items()}
-                    frame = segments.close(self, frame, open_segments, number, first, parameters, alive)
+                    frame = closing.close(self, frame, open_segments, number, first, parameters, alive)
                 open_segments = segments.opened(open_segments, frame, self.graph)
             piece = self.piece(dict(frame), dict(now), parameters, batch, end - begin, number)
             whole = self.segment and number % self.segment == 0 and end - begin == self.segment
@@ -221,44 +216,17 @@ class Runner:
             self._local(piece, local)
             begin, number = end, number + (end - begin)
             if self.segment:
-                open_segments = [*open_segments[:-1], self._noted(open_segments[-1], piece, now)]
-                if not self.ahead and number % self.segment == 0:
-                    frame = segments.close(self, frame, open_segments, number, None, parameters, alive)
-        values = {n: _full(chunks.joined(p), batch, ticks) for n, p in parts.items()}
-        losses, known = self._losses(values, inputs, state.get("waiting"), batch, ticks)
+                open_segments = [*open_segments[:-1], segments.noted(open_segments[-1], piece, now)]
+                if not self.loss.ahead and number % self.segment == 0:
+                    frame = closing.close(self, frame, open_segments, number, None, parameters, alive)
+        values = {n: written_out(chunks.joined(p), batch, ticks) for n, p in parts.items()}
+        losses, known = self.loss.known(values, inputs, state.get("waiting"), batch, ticks)
         after: dict[str, Any] = {"frame": frame}
         if self.segment:
             after["segments"] = open_segments
-        if self.ahead:
-            after["waiting"] = {n: values[n][:, -1:] for n in sorted(self.waited_for | self.late_ports)}
+        if self.loss.ahead:
+            after["waiting"] = {n: values[n][:, -1:] for n in sorted(self.loss.kept)}
         return Ran([values[n] for n in names], losses, known, after, local)
-
-    def _noted(self, segment: segments.Segment, piece: Piece, now: Inputs) -> segments.Segment:
-        """A segment with some more ticks: what they were given, what was data, what its learns need."""
-        data = {s.id: piece.values[s.id] for s in self.graph.streams.values() if s.op == "data" and not s.lag}
-        data = {n: _full(x, piece.batch, piece.ticks) for n, x in data.items()}
-        notes = dict(segment["notes"])
-        for learn in segments.loss_learns(self.graph):
-            said: dict[str, Any] = {}
-            if learn.when:
-                active = piece.values[f"active {learn.id}"]
-                said["active"] = {m: _full(x, piece.batch, piece.ticks) for m, x in active.items()}
-            if learn.weights:
-                weights = piece.values[f"weights {learn.id}"]
-                said["weights"] = {f"{i}": _full(w, piece.batch, piece.ticks) for i, w in enumerate(weights)}
-            before = notes.get(learn.id, {})
-            said = {n: _joined(before[n], v) if n in before else v for n, v in said.items()}
-            rates = {n: x[:, -1:] for n, x in piece.values[f"rates {learn.id}"].items()}
-            notes[learn.id] = said | (
-                {"rates": {n: _full(x, piece.batch, 1) for n, x in rates.items()}} if rates else {}
-            )
-        more = segment | {
-            "inputs": _joined(segment["inputs"], dict(now)) if "inputs" in segment else dict(now),
-            "notes": notes,
-        }
-        if data:
-            more["data"] = _joined(segment["data"], data) if "data" in segment else data
-        return more
 
     def _local(self, piece: Piece, total: dict[str, dict[str, Tensor]]) -> None:
         """The summed gradients of local objectives that learn on the step clock."""
@@ -267,61 +235,3 @@ class Runner:
                 sums = total.setdefault(learn.id, {})
                 for name, g in piece.values[f"gradient {learn.id}"]["whole"].items():
                     sums[name] = sums[name] + g if name in sums else g
-
-    # The loss
-
-    def late(self, piece: Piece, following: Inputs | None) -> Tensor:
-        """The losses of a piece's ticks, [batch, ticks]."""
-        if not self.ahead:
-            return _full(piece.values[self.graph.loss], piece.batch, piece.ticks)[:, :, 0]
-        assert following is not None
-        ports = {p.id: piece.values[p.id] for p in self.graph.tick.inputs}
-        ahead = {n: torch.cat([x[:, 1:], following[n]], dim=1) for n, x in ports.items()}
-        return self._loss_of(dict(piece.values), ahead, piece.batch, piece.ticks)
-
-    def _loss_of(self, values: dict[str, Any], ahead: Inputs, batch: int, ticks: int) -> Tensor:
-        calls = self.facts(self.graph.tick).calls
-        for stream in self.late_streams:
-            if self.watch is not None:
-                self.watch(stream.id)
-            values[stream.id] = (
-                ahead[str(stream.args[0])] if stream.op == "next" else self._apply(stream, values, calls)
-            )
-        return _full(values[self.graph.loss], batch, ticks)[:, :, 0]
-
-    @staticmethod
-    def _apply(stream: Stream, values: Mapping[str, Any], calls: Mapping[str, Any]) -> Tensor:
-        args = [values[a] if isinstance(a, str) else float(a) for a in stream.args]
-        return forms.apply(stream, args, calls[stream.id])
-
-    def _losses(
-        self, values: Mapping[str, Tensor], inputs: Inputs, waiting: Mapping[str, Tensor] | None, batch: int, ticks: int
-    ) -> tuple[Tensor, int]:
-        """The losses that became known, and how many places have none yet."""
-        if not self.graph.loss:
-            return torch.zeros(batch, ticks, dtype=self.dtype, device=self.device), ticks
-        if not self.ahead:
-            return values[self.graph.loss][:, :, 0], 0
-        late = {n: values[n] for n in self.waited_for | self.late_ports}
-        first = 0 if waiting is not None else 1
-        before = {n: x[:, :-1] for n, x in late.items()}
-        if waiting is not None:
-            before = {n: torch.cat([waiting[n], x], dim=1) for n, x in before.items()}
-        count = ticks - first
-        if not count:
-            return torch.zeros(batch, ticks, dtype=self.dtype, device=self.device), ticks
-        found = self._loss_of(dict(before), {n: x[:, first:] for n, x in inputs.items()}, batch, count)
-        if first:
-            found = torch.cat([found.new_zeros(batch, 1), found], dim=1)
-        return found, first
-
-
-def _full(x: Tensor, batch: int, ticks: int) -> Tensor:
-    """x with its batch and time written out. A mask that is known becomes a tensor."""
-    if isinstance(x, bool):
-        return torch.full((batch, ticks, 1), x)
-    return x.expand(batch, ticks, *x.shape[2:])
-
-
-def _joined(a: Any, b: Any) -> Any:
-    return {n: _joined(a[n], b[n]) for n in b} if isinstance(b, dict) else torch.cat([a, b], dim=1)

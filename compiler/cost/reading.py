@@ -55,7 +55,7 @@ def reading(subject: Subject, length: int) -> Measured:
 
 def closes(subject: Subject, tick: int) -> bool:
     segment = subject.runner.segment
-    return bool(segment) and (tick if subject.runner.ahead else tick + 1) % segment == 0
+    return bool(segment) and (tick if subject.runner.loss.ahead else tick + 1) % segment == 0
 
 
 def chunk_of_segment(subject: Subject) -> int:
@@ -74,7 +74,7 @@ def closing(subject: Subject, chunk: int) -> Measured:
     found = []
     for count in (3, 4):
         subject.runner.segment = count * chunk
-        last = count * chunk - (not subject.runner.ahead)
+        last = count * chunk - (not subject.runner.loss.ahead)
         found.append(subject.decoding(subject.read(last, {}, 0), last)[0])
     subject.runner.segment = whole
     total = Measured()
@@ -104,7 +104,7 @@ def periods_of(graph: LevelGraph, runner: Runner) -> tuple[set[int], set[int]]:
     """The periods of which something happens at the first tick, and those of which it does at the last. Of what learns
     from the loss only the segment counts: to run it again is the work, beside which a write at its end is little."""
     begins, ends = {1}, {1}
-    (begins if runner.ahead else ends).add(runner.segment)
+    (begins if runner.loss.ahead else ends).add(runner.segment)
     for record in graph.tick.records:
         if isinstance(record, Objective) and record.every.unit == "token":
             ends |= {record.every.count} if record.kind != "loss" else set()

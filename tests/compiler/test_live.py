@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from nldsl.compiler import live, segments
+from nldsl.compiler import live, replays
 from nldsl.compiler.module import CompiledModule
 from torch.utils._pytree import keystr, tree_flatten_with_path
 
@@ -53,13 +53,13 @@ def in_order(state: Any) -> list[torch.Tensor]:
 def replayed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The ticks before which segments were run again."""
     ticks: list[int] = []
-    run_again = segments._replayed
+    run_again = replays.replayed
 
     def counted(runner: Any, opening: Any, number: int, *others: Any) -> Any:
         ticks.append(number)
         return run_again(runner, opening, number, *others)
 
-    monkeypatch.setattr(segments, "_replayed", counted)
+    monkeypatch.setattr(replays, "replayed", counted)
     return ticks
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from nldsl.compiler import segments
+from nldsl.compiler import replays, segments
 from nldsl.compiler.module import CompiledModule
 from nldsl.compiler.reference import Interpreter
 
@@ -79,7 +79,7 @@ def test_a_segment_and_its_gradient_compile_in_one_piece() -> None:
     def gradients(given: torch.Tensor, following: torch.Tensor) -> list[torch.Tensor]:
         opening = [{"frame": {}, "inputs": {"ids": given}, "notes": {}}]
         last = {m: 0 for o in segments.loss_learns(graph) for m in o.memories}
-        found = segments._replayed(runner, opening, 4, learn, leaves, None, {"ids": following}, parameters, last)
+        found = replays.replayed(runner, opening, 4, learn, leaves, None, {"ids": following}, parameters, last)
         return list(found.values())
 
     compiled = torch.compile(gradients, fullgraph=True, backend="aot_eager")
