@@ -41,9 +41,9 @@ HEAD = ["program", "tokens", "tokens/s, first", "last", "MiB, first", "last", "s
 
 @dataclass
 class Found:
-    """speed: tokens per second in the first and the last pieces. memory: bytes alive at once in one. state: bytes
-    after the first piece and after the last. step: seconds of one token, at the beginning and after the text. at: the
-    commit that was measured."""
+    """speed: tokens per second in the first and the last pieces. memory: the most bytes alive at once in one of them.
+    state: bytes after the first piece and after the last. step: seconds of one token, at the beginning and after the
+    text. at: the commit that was measured."""
 
     program: str
     tokens: int
@@ -108,13 +108,14 @@ def measured(program: str, most: int) -> Found:
             begun = time.perf_counter()
             _, state = module(text(PIECE), state)
             times.append(time.perf_counter() - begun)
-            if i in (0, most // PIECE - 1):
+            if i < ENDS or i >= most // PIECE - ENDS:  # a slow level writes in some pieces only
                 memory.append(peak(partial(module, text(PIECE), state)))
                 states.append(size(state))
         steps.append(stepping(module, state))
     first, last = (PIECE / statistics.median(t) for t in (times[:ENDS], times[-ENDS:]))
-    return Found(program, most, (first, last), (memory[0], memory[1]), (states[0], states[1]), (steps[0], steps[1]),
-                 commit())  # fmt: skip
+    most_bytes = max(memory[:ENDS]), max(memory[-ENDS:])
+    sizes, seconds = (states[0], states[-1]), (steps[0], steps[1])
+    return Found(program, most, (first, last), most_bytes, sizes, seconds, commit())
 
 
 def text(ticks: int) -> Tensor:

@@ -46,7 +46,7 @@ class CompiledModule(Scope):
     there, and its outputs are 0. Raises ValueError for inputs or states that do not fit.
 
     memory_budget: the bytes that training may keep of the chunks of all memories; where they would be more, chunks are
-    computed again in the backward pass. 0 keeps everything.
+    computed again in the backward pass, and always what stands between memories, unless compiled. 0 keeps everything.
     """
 
     _place: Tensor  # moves where there is no parameter

@@ -12,7 +12,7 @@ from nldsl.compiler.dependences import Node
 from nldsl.compiler.distribute import Stage, Together
 from nldsl.compiler.piece import Frame, Piece
 
-from nldsl.graph import Memory, Stream
+from nldsl.graph import Memory, Objective, Stream
 
 
 def run(piece: Piece, stages: Iterable[Stage], inside: bool = True) -> None:
@@ -26,20 +26,34 @@ def run(piece: Piece, stages: Iterable[Stage], inside: bool = True) -> None:
                 loops.run(piece, stage)
         elif inside:
             piece.run(stage.nodes)
-        elif piece.machine.budget and torch.is_grad_enabled() and not piece.plain and not torch.compiler.is_compiling():
+        elif _computed_again(piece, stage):
             _again(piece, stage)
         else:
             piece.machine.steps.together(piece, stage)
 
 
+def _computed_again(piece: Piece, stage: Together) -> bool:
+    """Not where a learn takes gradients, which `torch.func` does not do under checkpoints; nor where a compiler has
+    bodies run in one way first and in another then."""
+    machine = piece.machine
+    training = torch.is_grad_enabled() and not piece.plain and not torch.compiler.is_compiling()
+    plain = machine.steps.compiler is None and not any(isinstance(record, Objective) for record, _ in stage.nodes)
+    return bool(machine.budget) and training and plain
+
+
 def _again(piece: Piece, stage: Together) -> None:
     """Run records whose values are computed again in the backward pass: what they need is kept, and what they give."""
-    machine = piece.machine
-    given, frame = {n: piece.values[n] for n in machine.reads(stage.nodes) if n in piece.values}, piece.frame
+    machine, low = piece.machine, piece.machine.low
+    given, frame = {n: piece.values[n] for n in machine.reads(stage.nodes) if n in piece.values}, dict(piece.frame)
+    empty = replace(piece, values={}, frame={})  # not the piece: with what is given it would never be freed
 
     def run() -> tuple[dict[str, Any], Frame]:
-        own = replace(piece, values=dict(given), frame=dict(frame))
-        machine.steps.together(own, stage)
+        own = replace(empty, values=dict(given), frame=dict(frame))
+        before, machine.low = machine.low, low
+        try:
+            machine.steps.together(own, stage)
+        finally:
+            machine.low = before
         return own.values, own.frame
 
     values, piece.frame = recompute.again(run)

@@ -2,7 +2,7 @@
 
 Rows of a batch that stand at the same tick are one part. Without a mask there is one part; with one, rows whose texts
 have different lengths go on in parts of their own, so that padding never reaches a memory. The number of the program
-and those of ticks stay on the CPU, where they are looked at: a call need not wait for its device.
+and those of ticks stay on the CPU, where every call looks at them: its device need not be waited for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ def initial(batch: int, program: int, device: torch.device) -> State:
     if batch < 1:
         raise ValueError(f"a state is of at least one sequence, not {batch}")
     rows = torch.arange(batch, device=device)
-    return {"program": torch.tensor(program), "parts": [{"rows": rows, "tick": torch.tensor(0)}]}
+    tick = torch.tensor(0, device="cpu")
+    return {"program": torch.tensor(program, device="cpu"), "parts": [{"rows": rows, "tick": tick}]}
 
 
 def fingerprint(text: str) -> int:

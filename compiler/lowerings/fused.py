@@ -33,7 +33,10 @@ def run(piece: Piece, chunks: Loop) -> bool:
 
 def precision(piece: Piece) -> torch.dtype | None:
     """The type of the kernels' products, None where they can't run: they can be differentiated once, not traced."""
-    if piece.plain or piece.second_order or torch.compiler.is_compiling() or piece.clock.device.type != "cuda":
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    if piece.plain or piece.second_order or transformed or torch.compiler.is_compiling():
+        return None
+    if piece.clock.device.type != "cuda":
         return None
     low = piece.machine.low or piece.machine.dtype
     half, there = low in (torch.bfloat16, torch.float16), find_spec("fla") is not None

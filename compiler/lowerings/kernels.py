@@ -8,8 +8,9 @@ and some take quotients: a decay that is smaller than a kernel bears, or negativ
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from nldsl.compiler.affine import Form, Number, is_one, times
@@ -64,7 +65,12 @@ def told(weight: Weight) -> Told:
     """What a tick makes of a weight. Raises Unfit."""
     terms = dict(weight.now["w"].terms)
     decay = terms.pop("w", 0.0)
-    if weight.reached(["w"]) != ["w"] or weight.mapped or len(weight.shape) != 2 or weight.shape[0] > WIDEST:
+    if (
+        set(weight.states) - {"start"} != {"w"}
+        or weight.reached(["w"]) != ["w"]
+        or len(weight.shape) != 2
+        or weight.shape[0] > WIDEST
+    ):
         raise Unfit
     writes = [(weight.writes[i], b) for i, b in terms.items() if isinstance(i, int)]
     if any(w.x is None or w.band is not None or _dims(b) > LEAD for w, b in writes) or not writes:
@@ -99,7 +105,9 @@ def _corrected(found: Told, weight: Weight, write: Write, b: Number) -> Told:
     if not isinstance(c, float) or not c or found.by_row or _dims(seen) > LEAD:
         return found
     assert write.known is not None
-    kept = 1.0 if seen is found.decay else _quotient(found.decay, seen)
+    if not (seen is found.decay or is_one(seen)):
+        return found
+    kept = 1.0 if seen is found.decay else found.decay
     aim = _at(times(kept, -1 / c)) * write.known.transpose(1, 2)
     return replace(found, beta=_quotient(times(b, -c), kept), aim=aim, divided=not is_one(kept))
 
@@ -109,6 +117,11 @@ def _before(reading: Reading) -> Number:
     if set(reading.form.terms) != {"w"}:
         raise Unfit
     return reading.form.terms["w"]
+
+
+def _when(weight: Weight, reading: Reading) -> Number | None:
+    """None where a weight is read as a tick leaves it, else the factor of what the tick found. Raises Unfit."""
+    return None if same(reading.form.terms, weight.now["w"].terms) else _before(reading)
 
 
 def _quotient(a: Number, b: Number) -> Number:
@@ -176,12 +189,16 @@ def kernel_of(rule: Told) -> Kernel:
     return next(kernel for kernel in KERNELS if kernel.fits(rule))
 
 
-def names(weights: Iterable[Weight]) -> tuple[str, ...]:
+def names(weights: Collection[Weight]) -> tuple[str, ...]:
     """Those that know all these weights, none if there is one that no kernel knows."""
     try:
-        return tuple(sorted({kernel_of(told(weight)).name for weight in weights}))
+        found = {kernel_of(told(weight)).name for weight in weights}
+        for weight in weights:
+            for reading in weight.readings:
+                _when(weight, reading)
     except Unfit:
         return ()
+    return tuple(sorted(found))
 
 
 class Fused(Weight):
@@ -203,15 +220,13 @@ class Fused(Weight):
 
     def _answered(self, reading: Reading) -> Tensor:
         if reading.value is None:
-            reading.value = self._after_tick(reading.u) if self._is_now(reading.form) else self._before_tick(reading)
+            factor = _when(self, reading)
+            reading.value = self._after_tick(reading.u) if factor is None else self._before_tick(reading.u, factor)
         return reading.value
 
-    def _is_now(self, form: Form) -> bool:
-        return same(form.terms, self.now["w"].terms)
-
-    def _before_tick(self, reading: Reading) -> Tensor:
+    def _before_tick(self, u: Tensor, factor: Number) -> Tensor:
         """What is read before a tick is what the tick before left, and at first the state."""
-        u = (_at(_before(reading)) * reading.u.transpose(1, 2)).transpose(1, 2)
+        u = (_at(factor) * u.transpose(1, 2)).transpose(1, 2)
         first = u[:, :, :1] @ self.states["w"].squeeze(1)
         return torch.cat([first, self._after_tick(u.roll(-1, 2))[:, :, :-1]], 2)
 
@@ -220,10 +235,13 @@ class Fused(Weight):
         given: Mapping[str, Tensor] = {"q": u.transpose(1, 2).expand(self.rule.x.shape), **self.kernel.given(self.rule)}
         given = {n: x.contiguous() if n in GATES else x.to(self.low).contiguous() for n, x in given.items()}
         state = self.states["w"].squeeze(1).expand(*self.lead[:2], *self.shape).contiguous()
-        y, self.end = self.kernel.load()(**given, scale=1.0, initial_state=state, output_final_state=True)
-        return y.transpose(1, 2).to(self.dtype)
+        y, end = self.kernel.load()(**given, scale=1.0, initial_state=state, output_final_state=True)
+        self.end = _Once.apply(end)  # type: ignore[no-untyped-call]
+        return _Once.apply(y).transpose(1, 2).to(self.dtype)  # type: ignore[no-untyped-call,no-any-return]
 
     def _after(self, name: str) -> Tensor:
+        if name != "w":
+            return self.states[name]
         if self.end is None:
             self._after_tick(self.rule.x.transpose(1, 2))
         assert self.end is not None
@@ -231,3 +249,20 @@ class Fused(Weight):
 
     def whole(self, form: Form) -> Tensor:
         raise Unfit
+
+
+class _Once(torch.autograd.Function):
+    """What a kernel gives: its gradient has none of its own, and must not be taken for one that is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, given: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the kernels of flash-linear-attention have no gradient of a gradient; take it outside of autocast, "
+                "where the compiler's own forms run"
+            )
+        return given

@@ -62,7 +62,7 @@ Control-C ends a run after its step, with a checkpoint. See also `nldsl eval DIR
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1; auto is a GPU if there is one.")
 @click.option("--compile", "compile_bodies", is_flag=True, help="Compile the step bodies with torch.compile.")
 @click.option("--memory-budget", type=click.IntRange(min=1), metavar="MIB",
-              help="What may be kept of the chunks of all memories; what is more is computed again.")  # fmt: skip
+              help="What may be kept of the chunks of all memories; all else is computed again.")  # fmt: skip
 @set_option
 @click.pass_context
 def command(

@@ -26,7 +26,7 @@ PROGRAMS: dict[str, dict[str, int]] = {
     "std.hope:SelfModifyingTitans": {"chunk": 4},
     "std.miras:Yaad": {},
 }
-WAITING = {"nonzero", "masked_select", "is_nonzero", "equal", "unique_dim", "_unique2", "index.bool"}
+WAITING = {"nonzero", "masked_select", "is_nonzero", "equal", "unique_dim", "_unique2"}
 
 
 class Waits(TorchDispatchMode):

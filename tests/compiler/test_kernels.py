@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -34,6 +35,17 @@ FITTING = {
 DECAYS = [rule for rule in FITTING if rule not in ("delta", "delta by hand")]
 
 
+def whole(kernel: Any, **given: Any) -> Any:
+    """A kernel reads memory as it lies: nothing is broadcast, all is contiguous."""
+    batch, ticks, heads, n = given["q"].shape
+    m = given["v"].shape[-1]
+    sizes = {"v": (m,), "beta": (), "g": (n,) if given.get("g", given["q"]).dim() == 4 else ()}
+    for name in given.keys() - {"scale", "initial_state", "output_final_state"}:
+        assert given[name].shape == (batch, ticks, heads, *sizes.get(name, (n,))) and given[name].is_contiguous()
+    assert given["initial_state"].shape == (batch, heads, n, m) and given["initial_state"].is_contiguous()
+    return kernel(**given)
+
+
 @pytest.fixture
 def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
     """How often each kernel ran, as if they could run here."""
@@ -41,7 +53,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
 
     def load(kernel: Kernel) -> Any:
         calls[kernel.name] += 1
-        return KERNELS[kernel.name]
+        return partial(whole, KERNELS[kernel.name])
 
     monkeypatch.setattr(fused, "precision", lambda piece: piece.machine.dtype if not piece.plain else None)
     monkeypatch.setattr(Kernel, "load", load)
@@ -103,7 +115,17 @@ def test_reads_before_between_and_after(called: Counter[str]) -> None:
     assert called["chunk_gated_delta_rule"] == 6
 
 
+def test_a_gradient_of_a_gradient_is_refused(called: Counter[str]) -> None:
+    module = nldsl.compiler.module.CompiledModule(nldsl.load_text(READS), dtype=torch.float64)
+    given = [x.requires_grad_() for x in streams("usual", 0.5)[:5]]
+    y = module(*given)[2]
+    with pytest.raises(RuntimeError, match="no gradient of a gradient"):
+        torch.autograd.grad(y.sum(), given, create_graph=True)
+    assert called
+
+
 def test_without_a_gpu_the_closed_form_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Kernel, "load", lambda kernel: pytest.fail("a kernel ran"))
+    monkeypatch.setattr(fused, "find_spec", lambda name: name)
     module = nldsl.compiler.module.CompiledModule(nldsl.load_text(READS), dtype=torch.bfloat16)
     module(*(x.bfloat16() for x in streams("usual", 0.5)[:5]))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 import torch
+from nldsl.compiler.module import CompiledModule
 from nldsl.compiler.recompute import measured, stretch
 from torch import Tensor
 
@@ -46,6 +50,59 @@ def test_no_gradient_no_stretches() -> None:
     x = given(plain, 40)
     with torch.no_grad():
         assert torch.equal(module(x)[0], plain(x)[0])
+
+
+STEPS = """
+block B(d = 8) over x: [d] -> [d] {
+  memory M, K = matrix(d)
+  learn K : x -> x minimizing l2 by gd(0.1) every step
+  y = K(x) |> rmsnorm
+  learn M : y -> x minimizing l2 by gd(0.1) every token hold state for 4 tokens
+  return M(y) |> rmsnorm
+}
+"""
+
+
+def test_a_learn_that_takes_gradients_between_memories() -> None:
+    slopes = []
+    for budget in (0, BUDGET // 100):
+        module = CompiledModule(nldsl.load_text(STEPS), dtype=torch.float64, memory_budget=budget)
+        x = given(module, 40).requires_grad_()
+        for _ in range(2):
+            module.zero_grad()
+            module.backward(x)
+        slopes.append([p.grad for p in module.parameters() if p.grad is not None])
+    assert slopes[0]
+    torch.testing.assert_close(*slopes)
+
+
+def test_it_is_computed_again_in_the_precision_of_its_call() -> None:
+    module = nldsl.compile("std.titans:LMM", dim=8, heads=2, chunk=4, memory_budget=BUDGET)
+    x = given(module, 60).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = module(x)[0]
+    module(x)
+    y.float().square().sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+
+
+def test_what_nobody_differentiates_is_freed() -> None:
+    module = nldsl.compile("std.titans:LMM", dim=8, heads=2, chunk=4, memory_budget=BUDGET)
+    y = module(given(module, 60).float())[0]
+    known = weakref.ref(y)
+    del y
+    gc.collect()
+    assert known() is None
+
+
+def test_compiled_as_well() -> None:
+    module = nldsl.compile("std.delta:GatedDeltaNet", dim=8, heads=2, dtype=torch.float64, memory_budget=BUDGET)
+    plain = nldsl.compile("std.delta:GatedDeltaNet", dim=8, heads=2, dtype=torch.float64)
+    module.compile(backend="aot_eager")
+    x = given(module, 200)
+    for _ in range(2):
+        slopes = [torch.autograd.grad(m(x)[0].square().sum(), list(m.parameters())) for m in (module, plain)]
+        torch.testing.assert_close(*slopes, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize(
