@@ -19,8 +19,8 @@ from hypothesis import given, seed
 from hypothesis import strategies as st
 from laws.programs import Program, laws, noticed, seeded, using, valid_programs
 from laws.test_splits import without
-from nldsl.compiler import learning, memories, plan, segments, weighing
-from nldsl.compiler.module import CompiledModule
+from nldsl.compiler import closing, learning, memories, plan, ragged, weighing
+from nldsl.compiler.losses import Loss
 from nldsl.compiler.runner import Runner
 from torch import Tensor
 
@@ -217,14 +217,14 @@ def unwritten(close: Any, runner: Any, frame: Any, *args: Any) -> Any:
     return frame
 
 
-def unmasked(ragged: Any, self: Any, inputs: Any, state: Any, mask: Tensor, *args: Any) -> Any:
+def unmasked(read: Any, runner: Any, inputs: Any, state: Any, mask: Tensor, *args: Any) -> Any:
     """Padding that is read like any token."""
-    return ragged(self, inputs, state, torch.ones_like(mask), *args)
+    return read(runner, inputs, state, torch.ones_like(mask), *args)
 
 
-def misjudged(loss_of: Any, self: Any, *args: Any) -> Tensor:
+def misjudged(of: Any, self: Any, *args: Any) -> Tensor:
     """Losses that are wrong in the ninth place."""
-    return loss_of(self, *args) * (1 + 1e-8)  # type: ignore[no-any-return]
+    return of(self, *args) * (1 + 1e-8)  # type: ignore[no-any-return]
 
 
 MUTANTS: dict[Callable[..., Any], tuple[Any, str, Law, tuple[str, ...]]] = {
@@ -234,9 +234,9 @@ MUTANTS: dict[Callable[..., Any], tuple[Any, str, Law, tuple[str, ...]]] = {
     read_early: (plan, "nodes_of", law_of_agreement, ("every token", "read below")),
     always: (weighing, "active", law_of_agreement, ("when",)),
     opened_once: (memories, "_restarts", law_of_agreement, ("reset every",)),
-    unwritten: (segments, "close", law_of_agreement, ("loss on tokens",)),
-    unmasked: (CompiledModule, "_ragged", law_of_gaps, ("every token",)),
-    misjudged: (Runner, "_loss_of", law_of_agreement, ("next",)),
+    unwritten: (closing, "close", law_of_agreement, ("loss on tokens",)),
+    unmasked: (ragged, "read", law_of_gaps, ("every token",)),
+    misjudged: (Loss, "_of", law_of_agreement, ("next",)),
 }
 
 
