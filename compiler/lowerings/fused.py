@@ -8,7 +8,8 @@ from importlib.util import find_spec
 import torch
 from nldsl.compiler.distribute import Loop
 from nldsl.compiler.lowerings.closed import Ticks
-from nldsl.compiler.lowerings.kernels import Fused, Unfit
+from nldsl.compiler.lowerings.kernels import Fused
+from nldsl.compiler.lowerings.told import Unfit
 from nldsl.compiler.lowerings.weight import Weight
 from nldsl.compiler.piece import Piece
 from torch import Tensor

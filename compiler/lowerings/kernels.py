@@ -8,136 +8,17 @@ and some take quotients: a decay that is smaller than a kernel bears, or negativ
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from nldsl.compiler.affine import Form, Number, is_one, times
-from nldsl.compiler.lowerings.products import total_of
-from nldsl.compiler.lowerings.weight import Reading, Weight, Write, same
-from nldsl.compiler.masks import LEAD
+from nldsl.compiler.affine import Form, Number, is_one
+from nldsl.compiler.lowerings.told import Told, Unfit, beside_rows, told, when
+from nldsl.compiler.lowerings.weight import Reading, Weight
 from torch import Tensor
 
-WIDEST = 256  # rows of a state that the kernels keep on the chip
 ANY, QUOTIENTS = 0.0, 6.8e-3  # decays must be larger: sixteen of e^-5 have quotients that float32 can say
-
-
-class Unfit(Exception):
-    """No kernel knows this."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """w' = a w + x known^T + z (e^T w)^T at every tick. decay: a, a number per tick or one for every row. x, z, e
-    [B, T, H, n]; known [B, T, H, m]. beta, aim: where z is x and e is -a beta x, so that a tick moves a w towards aim;
-    divided: whether a was divided by for that."""
-
-    decay: Number
-    x: Tensor
-    known: Tensor
-    erased: tuple[Tensor, Tensor] | None = None  # z and e
-    beta: Number = None
-    aim: Tensor | None = None
-    divided: bool = False
-
-    @property
-    def by_row(self) -> bool:
-        return isinstance(self.decay, Tensor) and self.decay.dim() > LEAD
-
-    @property
-    def log(self) -> Tensor:
-        """Of the decay, [B, T, H], or [B, T, H, n] where rows have their own."""
-        if not self.by_row:
-            return self.per_tick(self.decay).log()
-        assert isinstance(self.decay, Tensor)
-        return self.decay.to(self.x.dtype).log().expand(self.x.shape)
-
-    @property
-    def log_of_rows(self) -> Tensor:
-        return self.log if self.by_row else self.log[..., None].expand(self.x.shape)
-
-    def per_tick(self, c: Number) -> Tensor:
-        return torch.as_tensor(c, dtype=self.x.dtype, device=self.x.device).expand(self.x.shape[:LEAD])
-
-
-def told(weight: Weight) -> Told:
-    """What a tick makes of a weight. Raises Unfit."""
-    terms = dict(weight.now["w"].terms)
-    decay = terms.pop("w", 0.0)
-    if (
-        set(weight.states) - {"start"} != {"w"}
-        or weight.reached(["w"]) != ["w"]
-        or len(weight.shape) != 2
-        or weight.shape[0] > WIDEST
-    ):
-        raise Unfit
-    writes = [(weight.writes[i], b) for i, b in terms.items() if isinstance(i, int)]
-    if any(w.x is None or w.band is not None or _dims(b) > LEAD for w, b in writes) or not writes:
-        raise Unfit
-    asked = [(w, times(b, c), weight.readings[i]) for w, b in writes for i, c in w.answers.items()]
-    giving = [(w, b) for w, b in writes if w.known is not None]
-    z = _rows([w for w, _, _ in asked]) if asked else None
-    x = _rows([w for w, _ in giving]) if giving else z
-    assert x is not None
-    known = [_at(b) * w.known.transpose(1, 2) for w, b in giving if w.known is not None]
-    found = Told(decay, x, total_of(known) if known else x.new_zeros(*x.shape[:LEAD], weight.shape[1]))
-    if z is None:
-        return found
-    erased = [_at(times(c, _before(reading))) * reading.u.transpose(1, 2) for _, c, reading in asked]
-    found = replace(found, erased=(z, total_of(erased).expand(z.shape)))
-    corrects = len(writes) == len(asked) == len(giving) == 1 and asked[0][2].u is writes[0][0].x
-    return _corrected(found, weight, *writes[0]) if corrects else found
-
-
-def _rows(writes: Sequence[Write]) -> Tensor:
-    """The rows that all these write with, [B, T, H, n]. Raises Unfit where there are several."""
-    x = writes[0].x
-    if x is None or any(w.x is not x for w in writes):
-        raise Unfit
-    return x.transpose(1, 2)
-
-
-def _corrected(found: Told, weight: Weight, write: Write, b: Number) -> Told:
-    """The same as a delta rule, where the step b need not be divided by: it may be 0."""
-    ((i, c),) = write.answers.items()
-    seen = _before(weight.readings[i])
-    if not isinstance(c, float) or not c or found.by_row or _dims(seen) > LEAD:
-        return found
-    assert write.known is not None
-    if not (seen is found.decay or is_one(seen)):
-        return found
-    kept = 1.0 if seen is found.decay else found.decay
-    aim = _at(times(kept, -1 / c)) * write.known.transpose(1, 2)
-    return replace(found, beta=_quotient(times(b, -c), kept), aim=aim, divided=not is_one(kept))
-
-
-def _before(reading: Reading) -> Number:
-    """The factor of the weight before a tick in what is read."""
-    if set(reading.form.terms) != {"w"}:
-        raise Unfit
-    return reading.form.terms["w"]
-
-
-def _when(weight: Weight, reading: Reading) -> Number | None:
-    """None where a weight is read as a tick leaves it, else the factor of what the tick found. Raises Unfit."""
-    return None if same(reading.form.terms, weight.now["w"].terms) else _before(reading)
-
-
-def _quotient(a: Number, b: Number) -> Number:
-    return a if is_one(b) else a / b
-
-
-def _dims(c: Number) -> int:
-    return c.dim() if isinstance(c, Tensor) else 0
-
-
-def _at(c: Number) -> Number:
-    """A number per tick beside rows [B, T, H, n]."""
-    return c.unsqueeze(-1) if _dims(c) == LEAD else c
-
-
-# The kernels
 
 
 @dataclass(frozen=True)
@@ -195,7 +76,7 @@ def names(weights: Collection[Weight]) -> tuple[str, ...]:
         found = {kernel_of(told(weight)).name for weight in weights}
         for weight in weights:
             for reading in weight.readings:
-                _when(weight, reading)
+                when(weight, reading)
     except Unfit:
         return ()
     return tuple(sorted(found))
@@ -220,13 +101,13 @@ class Fused(Weight):
 
     def _answered(self, reading: Reading) -> Tensor:
         if reading.value is None:
-            factor = _when(self, reading)
+            factor = when(self, reading)
             reading.value = self._after_tick(reading.u) if factor is None else self._before_tick(reading.u, factor)
         return reading.value
 
     def _before_tick(self, u: Tensor, factor: Number) -> Tensor:
         """What is read before a tick is what the tick before left, and at first the state."""
-        u = (_at(factor) * u.transpose(1, 2)).transpose(1, 2)
+        u = (beside_rows(factor) * u.transpose(1, 2)).transpose(1, 2)
         first = u[:, :, :1] @ self.states["w"].squeeze(1)
         return torch.cat([first, self._after_tick(u.roll(-1, 2))[:, :, :-1]], 2)
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from compiler.kernels import KERNELS, Result
 from nldsl.compiler.lowerings import kernels
+from nldsl.compiler.lowerings.told import Told
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -45,9 +46,9 @@ def _functions(path: Path) -> list[ast.FunctionDef]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
-def _rule() -> kernels.Told:
+def _rule() -> Told:
     rows = torch.ones(1, 2, 1, 3)
-    return kernels.Told(torch.ones(1, 2, 1), rows, rows, (rows, rows), torch.ones(1, 2, 1), rows)
+    return Told(torch.ones(1, 2, 1), rows, rows, (rows, rows), torch.ones(1, 2, 1), rows)
 
 
 # The references
