@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from nldsl.compiler.bodies.adjoint import laid
 from nldsl.compiler.bodies.hoisting import Hoisted
 from nldsl.compiler.chunks import Cut
-from nldsl.compiler.needs import phase
 from nldsl.compiler.nested import counted, flattened
 from nldsl.compiler.piece import clock_of
 from torch import Tensor
@@ -26,36 +27,42 @@ def stateless(form: Any) -> list[int]:
     return [i for i in range(counted(form)) if not values <= i < values + frame]
 
 
-def results(body: Step, hoisted: Hoisted, asked: Asked, stretched: bool) -> list[Tensor]:
-    """What the early part of a body gives, found at the first chunk that needs it for all that follow. stretched: this
-    may be done again, so that what is not there now must not be there then."""
-    known = _known(body, hoisted, asked, stretched)
+def results(body: Step, tensors: Sequence[Tensor], cut: Cut | None, stretched: bool, exactly: bool) -> list[Tensor]:
+    """What the early part of a body gives of these inputs, laid out as the rest of it was traced with. stretched: this
+    may be done again, so that what is not there now must not be there then. exactly: see `laid`."""
+    if body.hoisted is None:
+        return []
+    known = cut.cuts.early.get(id(body), {}).get(cut.index) if cut is not None else None
     if known is None:
         assert body.early is not None
-        known = body.early([asked.tensors[i] for i in hoisted.places], stretched)
+        known = _laid(body.hoisted, body.early([tensors[i] for i in body.hoisted.places], stretched), exactly)
     return known
 
 
-def _known(body: Step, hoisted: Hoisted, asked: Asked, stretched: bool) -> list[Tensor] | None:
-    """The early results of a chunk, where they are found together with those of others."""
-    piece = asked.piece
-    if not isinstance(piece.values, Cut) or not isinstance(piece.number, int):
-        return None
+def foreseen(body: Step, asked: Asked, stretched: bool, exactly: bool) -> None:
+    """Find the early results of this chunk and all that follow it, at once, where that can be done."""
+    piece, hoisted = asked.piece, body.hoisted
+    if hoisted is None or not isinstance(piece.values, Cut) or not isinstance(piece.number, int):
+        return
     cuts, index = piece.values.cuts, piece.values.index
     known = cuts.early.setdefault(id(body), {})
     left = cuts.first + cuts.even - index
     if index in known or index < cuts.first or left < 2 or stretched or not body.steady:
-        return known.get(index)
+        return
     if piece.machine.budget and left * hoisted.bytes > piece.machine.budget * SHARE:
-        return None
-    numbers = [piece.number + i * piece.ticks for i in range(left)]
-    if len({phase(asked.nodes, asked.needs.memories, piece, n) for n in numbers}) > 1:
-        return None
+        return
+    if len({asked.needs.phase(piece.number + i * piece.ticks) for i in range(left)}) > 1:
+        return
     inputs = _inputs(asked, left)
     assert body.mapped is not None
     chunks = body.mapped([inputs[i][0] for i in hoisted.places], [inputs[i][1] for i in hoisted.places])
+    if any(a is not b for a, b in zip(chunks[0], _laid(hoisted, chunks[0], exactly), strict=True)):
+        chunks = [_laid(hoisted, chunk, exactly) for chunk in chunks]
     known.update(enumerate(chunks, index))
-    return known[index]
+
+
+def _laid(hoisted: Hoisted, found: Sequence[Tensor], exactly: bool) -> list[Tensor]:
+    return [laid(x, stride, exactly) for x, stride in zip(found, hoisted.strides, strict=True)]
 
 
 def _inputs(asked: Asked, count: int) -> Inputs:

@@ -14,6 +14,7 @@ from nldsl.compiler.dependences import origins
 from nldsl.compiler.distribute import Loop
 from nldsl.compiler.nested import flattened
 from nldsl.compiler.piece import Frame, Piece
+from nldsl.compiler.steady import Steady
 from torch import Tensor
 
 from nldsl.graph import Memory
@@ -77,19 +78,24 @@ class _Chunks:
         found: Parts = {name: [] for name in self.gives}
         machine = self.piece.machine
         before, machine.low, machine.steps.stretched = machine.steps.stretched, self.low, stretched
+        steady: Steady | None = None
         try:
             for i in chunks:
                 begin, end = self.bounds[i]
-                part = part_of(self.piece, frame, self.cuts, i, begin, end)
-                last = self.loop.alone and (part.number + part.ticks) % self.loop.length == 0
-                machine.steps.run(part, self.loop, self.loop.nodes, last)
-                frame = part.frame
+                number, ticks = int(self.piece.number) + begin, end - begin
+                last = self.loop.alone and (number + ticks) % self.loop.length == 0
+                if steady is not None and steady.takes(i, number, ticks, last):
+                    values = steady.run(i, self.piece.clock[:, begin:end])
+                else:
+                    part = part_of(self.piece, steady.after(frame) if steady else frame, self.cuts, i, begin, end)
+                    steady = machine.steps.run(part, self.loop, self.loop.nodes, last)
+                    frame, values = part.frame, part.values
                 for name in self.gives:
-                    if name in part.values:
-                        found[name].append((part.values[name], end - begin))
+                    if name in values:
+                        found[name].append((values[name], ticks))
         finally:
             machine.steps.stretched = before
-        return frame, found
+        return steady.after(frame) if steady else frame, found
 
     def _again(self, frame: Frame, chunks: range, again: bool) -> tuple[Frame, Parts]:
         """Some chunks that are computed again in the backward pass; not those with a body that nobody has met."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from nldsl.compiler import stages
 from nldsl.compiler.dependences import Node
 from nldsl.compiler.distribute import Stage
-from nldsl.compiler.piece import Piece
+from nldsl.compiler.piece import Frame, Piece
 from nldsl.compiler.signature import Names, signature
 
 from nldsl.graph import Body, Memory, Objective, Stream
@@ -19,7 +19,8 @@ from nldsl.graph import Body, Memory, Objective, Stream
 @dataclass(frozen=True)
 class Needs:
     """What a body reads: values made elsewhere, entries of the frame, memories whose parameters it uses; and the values
-    it gives. kind: what it does, without names; stages of a kind share their bodies. names: what these stand for."""
+    it gives. kind: what it does, without names; stages of a kind share their bodies. names: what these stand for.
+    periods: what happens every so many ticks; restarts: whether a memory does."""
 
     values: tuple[str, ...]
     frame: tuple[str, ...]
@@ -27,6 +28,16 @@ class Needs:
     gives: tuple[str, ...]
     kind: Any
     names: Names
+    periods: tuple[int, ...]
+    restarts: bool
+
+    def phase(self, number: Any) -> tuple[Any, ...]:
+        """What the number of a piece's first tick decides."""
+        return self.restarts and number == 0, *(number % n for n in self.periods)
+
+    def after(self, frame: Frame, own: Frame) -> Frame:
+        """A frame after a body that left this of its own entries."""
+        return {n: v for n, v in frame.items() if n not in self.frame} | own
 
 
 def needs_of(stage: Stage, nodes: Sequence[Node], machine: Any) -> Needs:
@@ -44,7 +55,11 @@ def needs_of(stage: Stage, nodes: Sequence[Node], machine: Any) -> Needs:
     def ordered(found: Iterable[str]) -> tuple[str, ...]:
         return tuple(sorted(found, key=lambda name: (len(names.canonical(name)), names.canonical(name))))
 
-    return Needs(ordered(values), ordered(frame | memories), ordered(memories), ordered(gives), kind, names)
+    periods = tuple(sorted(set(_periods(nodes, memories, machine)) - {0, 1}))
+    restarts = any(machine.shape.memories[m].reset_every for m in memories)
+    return Needs(
+        ordered(values), ordered(frame | memories), ordered(memories), ordered(gives), kind, names, periods, restarts
+    )
 
 
 def memories_of(nodes: Iterable[Node], known: Mapping[str, Memory]) -> set[str]:
@@ -84,27 +99,25 @@ def _read(bodies: Sequence[Body], known: Mapping[str, Memory]) -> Iterator[str]:
                 yield from _read(known[record.memory].starts, known)
 
 
-def phase(nodes: Sequence[Node], memories: Sequence[str], piece: Piece, number: Any) -> tuple[Any, ...]:
-    """What the number of a piece's first tick decides. memories: all that the records read or write; windows begin
-    where they restart, and their learns take hold of them, wherever these stand."""
-    resets = [piece.facts.memories[m].reset_every for m in memories if piece.facts.memories[m].reset_every]
-    found: list[Any] = [bool(resets) and number == 0]
+def _periods(nodes: Sequence[Node], memories: Collection[str], machine: Any) -> Iterator[int]:
+    """After how many ticks something happens. memories: all that the records read or write; windows begin where they
+    restart, and their learns take hold of them, wherever these stand."""
+    yield from (machine.shape.memories[m].reset_every for m in memories)
     for record, _ in nodes:
         if isinstance(record, Objective):
-            found.append(number % record.every.count if record.every.unit == "token" else 0)
-            found += [number % n for n in _rule_periods(record, piece)]
-        elif isinstance(record, Stream) and record.every > 1:
-            found.append(number % record.every)
-    holds = [o.hold_length for o in piece.facts.learns if o.hold and not set(memories).isdisjoint(o.memories)]
-    return (*found, *(number % n for n in (*resets, *holds)))
+            yield record.every.count if record.every.unit == "token" else 0
+            yield from _rule_periods(record, machine)
+        elif isinstance(record, Stream):
+            yield record.every
+    learns = machine.shape.learns.values()
+    yield from (o.hold_length for o in learns if o.hold and not set(memories).isdisjoint(o.memories))
 
 
-def _rule_periods(learn: Objective, piece: Piece) -> Iterator[int]:
+def _rule_periods(learn: Objective, machine: Any) -> Iterator[int]:
     """After how many updates the states of a learn's rules begin anew."""
     for rule in (learn.optimizer, learn.retention):
         for _, _, name in rule.bodies if rule else ():
-            memories = (r for r in piece.machine.bodies[name].records if isinstance(r, Memory))
-            yield from (m.reset_every for m in memories if m.reset_every)
+            yield from (r.reset_every for r in machine.bodies[name].records if isinstance(r, Memory))
 
 
 def mode(piece: Piece) -> tuple[Any, ...]:

@@ -9,13 +9,14 @@ for), so that nothing of Python or of `torch.func` is left at run time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from types import FunctionType
 from typing import Any
 
 import torch
 from nldsl.compiler import early, stages
-from nldsl.compiler.bodies.adjoint import Body, Compiler, laid
+from nldsl.compiler.bodies.adjoint import Body, Compiler
 from nldsl.compiler.bodies.hoisting import Hoisted, hoisted
 from nldsl.compiler.bodies.mapping import Mapped
 from nldsl.compiler.bodies.nodes import results_of
@@ -24,11 +25,14 @@ from nldsl.compiler.chunks import Cut
 from nldsl.compiler.dependences import Node
 from nldsl.compiler.distribute import Loop, Stage, Together
 from nldsl.compiler.masks import LEAD
-from nldsl.compiler.needs import Needs, mode, needs_of, phase
+from nldsl.compiler.needs import Needs, mode, needs_of
 from nldsl.compiler.nested import flattened, paths, restored
 from nldsl.compiler.piece import Piece
 from nldsl.compiler.recompute import Untraced
+from nldsl.compiler.steady import Steady
 from torch import Tensor, fx, nn
+
+_numbers = count()
 
 Called = Callable[[Sequence[Tensor], bool], list[Tensor]]  # its inputs, and whether they will be given to it again
 
@@ -36,7 +40,8 @@ Called = Callable[[Sequence[Tensor], bool], list[Tensor]]  # its inputs, and whe
 @dataclass
 class Step:
     """A body that was met: how often, what is called, its graph once it is traced, what of it is done before the loop
-    (for one chunk, and for many), whether the chunk after one is of the same body, the form of its results."""
+    (for one chunk, and for many), which result an input is at the next chunk, whether that is of the same body as far
+    as the state goes, the form of its results."""
 
     met: int = 0
     call: Called | None = None
@@ -45,6 +50,7 @@ class Step:
     hoisted: Hoisted | None = None
     early: Called | None = None
     mapped: Mapped | None = None
+    handed: Mapping[int, int] = field(default_factory=dict)
     steady: bool = False
     form: Any = None
     title: str = ""
@@ -64,7 +70,11 @@ class Asked:
 
     @property
     def phase(self) -> tuple[Any, ...]:
-        return phase(self.nodes, self.needs.memories, self.piece, self.piece.number)
+        return self.needs.phase(self.piece.number)
+
+    @property
+    def cut(self) -> Cut | None:
+        return self.piece.values if isinstance(self.piece.values, Cut) else None
 
 
 class Steps:
@@ -85,11 +95,12 @@ class Steps:
         self.compiler = compiler
         self.bodies.clear()
 
-    def run(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> None:
-        """Run a body over a piece: a loop's stages, or its records one after the other."""
+    def run(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> Steady | None:
+        """Run a body over a piece: a loop's stages, or its records one after the other. Returns what runs the chunks
+        after this one, if they may be of the same body."""
         if piece.plain or torch.compiler.is_compiling():
             body_of(piece, todo, nodes, alone)
-            return
+            return None
         asked = self._asked(piece, todo, nodes, alone)
         shapes = tuple((x.shape, x.dtype) for x in asked.tensors)
         key = (alone, piece.ticks, asked.phase, shapes)
@@ -97,16 +108,20 @@ class Steps:
         body.met += 1
         if body.met <= self.patience and self.compiler is None and not self.stretched:
             body_of(piece, todo, nodes, alone)
-            return
+            return None
         if body.call is None and self.stretched:
             raise Untraced
         if body.call is None:
             self._trace(body, key, asked)
+        early.foreseen(body, asked, self.stretched, self.compiler is not None)
+        results = self._results(body, asked.tensors, asked.cut)
+        self._finish(asked, body, results)
+        return Steady(body, asked, results, self._results, self._packed) if body.steady and asked.cut else None
+
+    def _results(self, body: Step, tensors: list[Tensor], cut: Cut | None) -> list[Tensor]:
         assert body.call is not None
-        known = early.results(body, body.hoisted, asked, self.stretched) if body.hoisted else []
-        strides = body.hoisted.strides if body.hoisted else ()
-        known = [laid(x, stride, self.compiler is not None) for x, stride in zip(known, strides, strict=True)]
-        self._finish(asked, body, body.call([*asked.tensors, *known], self.stretched))
+        known = early.results(body, tensors, cut, self.stretched, self.compiler is not None)
+        return body.call([*tensors, *known], self.stretched)
 
     def called(self, graph: fx.GraphModule, handed: Mapping[int, int]) -> Called:
         """How a body is called from now on. handed: which result an input is at the next chunk, by their places."""
@@ -152,16 +167,17 @@ class Steps:
         body.title, body.graph = title(asked), graph
         places = {path: i for i, path in enumerate(paths(body.form)) if path[0] == "frame"}
         before = {path: i for i, path in enumerate(paths(asked.form)) if path[0] == "frame"}
-        handed = {i: places[path] for path, i in before.items() if path in places}
-        after = results_of(graph)
-        body.steady = before.keys() == places.keys() and all(
-            asked.tensors[i].shape == after[o].meta["val"].shape for i, o in handed.items()
+        body.handed = {i: places[path] for path, i in before.items() if path in places}
+        after = [x.meta["val"] for x in results_of(graph)]
+        body.steady = dict(asked.form[1:])["frame"] == dict(body.form[1:])["frame"] and all(
+            (asked.tensors[i].shape, asked.tensors[i].dtype) == (after[o].shape, after[o].dtype)
+            for i, o in body.handed.items()
         )
         if self.hoists and isinstance(asked.piece.values, Cut):
             body.hoisted = hoisted(graph, early.stateless(asked.form))
         if body.hoisted:
             body.early, body.mapped = Body(body.hoisted.early, {}, None), Mapped(body.hoisted.early, self.patience)
-        body.call = self.called(body.hoisted.late if body.hoisted else graph, handed)
+        body.call = self.called(body.hoisted.late if body.hoisted else graph, body.handed)
 
     def _asked(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> Asked:
         needs = self._needs.get(id(todo))
@@ -209,17 +225,17 @@ class Steps:
                 body.form = form
             return out
 
-        # A code object of its own: torch keeps what it compiled with the code, and only so much of it.
-        code = flat.__code__.replace(co_name=f"body_{len(self.bodies)}")
+        # Code of its own, with a name of its own: torch keeps what it compiled with the code, and only so much of it;
+        # and a number that was another one in a program before it would take for one that changes.
+        code = flat.__code__.replace(co_name=f"body_{next(_numbers)}")
         return FunctionType(code, flat.__globals__, code.co_name, None, flat.__closure__)
 
     @staticmethod
     def _finish(asked: Asked, body: Step, results: Sequence[Tensor]) -> None:
         """Bring a piece up to date with what a body gave."""
-        piece, frame = asked.piece, asked.needs.frame
+        piece = asked.piece
         after = restored(body.form, iter(results), asked.needs.names.original)
-        gone = [n for n in frame if n in piece.frame and n not in after["frame"]]
-        piece.frame = {n: v for n, v in (piece.frame | after["frame"]).items() if n not in gone}
+        piece.frame = asked.needs.after(piece.frame, after["frame"])
         for name, value in after["values"].items():
             piece.values[name] = value
 

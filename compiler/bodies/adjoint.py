@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 from nldsl.compiler.bodies.inplace import inplace
-from nldsl.compiler.bodies.nodes import ancestors, is_view, part, results_of
+from nldsl.compiler.bodies.nodes import ancestors, is_view, part, results_of, unreal
 from nldsl.compiler.bodies.rewrites import rewritten
+from nldsl.compiler.bodies.silent import silent, without
 from nldsl.compiler.bodies.tidy import attached, slopes, tidied, writes
+from nldsl.compiler.bodies.views import sunk
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -59,7 +61,7 @@ class Body:
         if stretched or wanted in self.refused:
             self.refused.add(wanted)
             return self.graph
-        self.adjoints.append(Adjoint(self.graph, inputs, self._lasting(inputs, wanted), self.compiler))
+        self.adjoints.append(Adjoint(self.graph, inputs, self._lasting(inputs, wanted), self.handed, self.compiler))
         return self.adjoints[-1]
 
     def _lasting(self, inputs: Sequence[Tensor], wanted: Wanted) -> Wanted:
@@ -79,9 +81,14 @@ class Adjoint:
     results; a gradient of its gradient goes through the body itself."""
 
     def __init__(
-        self, body: fx.GraphModule, inputs: Sequence[Tensor], wanted: Wanted, compiler: Compiler | None = None
+        self,
+        body: fx.GraphModule,
+        inputs: Sequence[Tensor],
+        wanted: Wanted,
+        handed: Mapping[int, int],
+        compiler: Compiler | None = None,
     ) -> None:
-        self.body, self.wanted = body, wanted
+        self.body, self.wanted, self.compiler = body, wanted, compiler
         with torch.enable_grad():
             results = body(*_leaves(inputs, wanted))
         places: dict[int, int] = {}  # of results that are the same tensor
@@ -89,12 +96,21 @@ class Adjoint:
         unique = self._unique(results)
         self.learnt = [x.requires_grad for x in unique]
         tangents = [torch.zeros_like(x.detach()) for x in unique if x.requires_grad]
-        self.strides = [x.stride() for x in tangents]
+        self.tangents = [x.to("meta") for x in tangents]
         joint = make_fx(lambda *given: self._joint(given[: len(wanted)], given[len(wanted) :]))(*inputs, *tangents)
         attached(joint.graph)
         tidied(joint.graph)
         slopes(joint.graph)
-        self.forward, self.backward = (finished(g, compiler) for g in self._cut(joint))
+        if not writes(joint.graph):
+            unreal(joint.graph)
+            sunk(joint.graph)  # what is kept then lies as it is needed
+        forward, self._whole = self._cut(joint)
+        self.forward = finished(forward, compiler)
+        found = iter(results_of(self._whole))
+        heard = {i for i, w in enumerate(wanted) if w and next(found) is not None}
+        learnt = [i for i, learnt in enumerate(self.learnt) if learnt]
+        self.silent = {learnt.index(i) for i in silent(handed, self.order, heard) if self.learnt[i]}
+        self._ways: dict[bool, Callable[..., Any]] = {}
 
     def __call__(self, *inputs: Tensor) -> list[Tensor]:
         results = _Run.apply(self, *inputs)  # type: ignore[no-untyped-call]
@@ -105,14 +121,35 @@ class Adjoint:
         found = self.forward(*inputs)
         return [found[i] for i in self.order]
 
+    def backward(self, saved: Sequence[Tensor], given: Sequence[Tensor | None]) -> Any:
+        """The gradients of the inputs. saved: the inputs, and what the forward pass kept; given: those of the results
+        that are differentiated."""
+        silent = all(given[i] is None for i in self.silent)
+        heard = (i for i in range(len(given)) if not silent or i not in self.silent)
+        return self.way(silent)(*saved, *(self.tangent(i, given[i], saved) for i in heard))
+
+    def way(self, silent: bool) -> Callable[..., Any]:
+        """How gradients are found. silent: without those of silent results."""
+        if silent not in self._ways:
+            tangents = self._whole.graph.find_nodes(op="placeholder")[-len(self.tangents) :]
+            left = without(self._whole, [tangents[i] for i in self.silent if silent])
+            self._ways[silent] = finished(left, self.compiler)
+        return self._ways[silent]
+
+    def tangent(self, place: int, given: Tensor | None, saved: Sequence[Tensor]) -> Tensor:
+        """A gradient of a result as the backward pass wants it."""
+        like = self.tangents[place]
+        return torch.zeros_like(like, device=saved[0].device) if given is None else laid(given, like.stride())
+
     def gradients(self, results: Any, inputs: Any, tangents: Any, again: bool) -> list[Tensor | None]:
         """Of the wanted inputs, None where there is none. again: they may be differentiated in turn."""
         learnt = [x for x, learnt in zip(results, self.learnt, strict=True) if learnt]
         sources = [x for x, wanted in zip(inputs, self.wanted, strict=True) if wanted]
         return list(torch.autograd.grad(learnt, sources, tangents, allow_unused=True, create_graph=again))
 
-    def once_more(self, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Tensor | None]:
+    def once_more(self, inputs: Sequence[Tensor], given: Sequence[Tensor | None]) -> list[Tensor | None]:
         """The gradients through the body itself."""
+        tangents = [self.tangent(i, x, inputs) for i, x in enumerate(given)]
         return self.gradients(self._unique(self.body(*inputs)), inputs, tangents, True)
 
     def _unique(self, results: Sequence[Tensor]) -> list[Tensor]:
@@ -166,19 +203,19 @@ class _Run(torch.autograd.Function):
         found = adjoint.forward(*inputs)
         count = len(adjoint.learnt)
         ctx.adjoint, ctx.inputs = adjoint, len(inputs)
+        ctx.set_materialize_grads(False)  # a body has results that no gradient comes to
         ctx.save_for_backward(*inputs, *found[count:])
         ctx.mark_non_differentiable(*(x for x, learnt in zip(found, adjoint.learnt, strict=False) if not learnt))
         return tuple(found[:count])
 
     @staticmethod
-    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
         adjoint: Adjoint = ctx.adjoint
         tangents = [x for x, learnt in zip(given, adjoint.learnt, strict=True) if learnt]
         if torch.is_grad_enabled():
             found = adjoint.once_more(ctx.saved_tensors[: ctx.inputs], tangents)
         else:
-            shaped = (laid(x, s) for x, s in zip(tangents, adjoint.strides, strict=True))
-            found = adjoint.backward(*ctx.saved_tensors, *shaped)
+            found = adjoint.backward(ctx.saved_tensors, tangents)
         gradients = iter(found)
         return None, *(next(gradients) if wanted else None for wanted in adjoint.wanted)
 

@@ -64,6 +64,8 @@ def inplace(module: fx.GraphModule) -> fx.GraphModule:
         target = DIRECT.get(node.target) if node.op == "call_function" else None
         if target is not None:
             node.op, node.target = ("call_method" if isinstance(target, str) else "call_function"), target
+            if target == "view":  # of numbers, not of a list that is made at every call
+                node.args = (node.args[0], *node.args[1])
     module.recompile()
     return module
 

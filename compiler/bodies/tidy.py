@@ -139,6 +139,8 @@ def _added_zero(node: fx.Node) -> fx.Node | None:
 
 
 def _zero(value: Any) -> bool:
+    while isinstance(value, fx.Node) and value.target in PASSING:
+        value = value.args[0]
     return isinstance(value, fx.Node) and value.target in (aten.zeros.default, aten.new_zeros.default)
 
 

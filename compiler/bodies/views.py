@@ -5,6 +5,8 @@ A body that looks at the same rows by head, by token and as a batch of matrices 
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -25,14 +27,22 @@ def sunk(graph: fx.Graph) -> None:
             continue
         if node.target is aten.clone.default:
             _copy(node)
-        elif torch.Tag.pointwise in getattr(node.target, "tags", ()):
+        elif _by_number(node):
             _sink(graph, node)
+        elif node.target is aten.sum.dim_IntList:
+            _sum(graph, node)
         elif node.target in RESHAPES:
             _reshape(graph, node)
         elif node.target is aten.transpose.int:
             before = undone(node)
             if before is not None:
                 node.replace_all_uses_with(before)
+    for node in reversed(list(graph.nodes)):
+        if node.target in RESHAPES and node.users:
+            _lift(graph, node)
+    for node in list(graph.nodes):
+        if node.target in RESHAPES:
+            _reshape(graph, node)
     graph.eliminate_dead_code()
 
 
@@ -44,26 +54,114 @@ def turned(graph: fx.Graph) -> None:
     graph.eliminate_dead_code()
 
 
+def _by_number(node: fx.Node) -> bool:
+    """Whether an operator works number by number."""
+    return torch.Tag.pointwise in getattr(node.target, "tags", ()) or node.target is aten.ones_like.default
+
+
 def _sink(graph: fx.Graph, node: fx.Node) -> None:
-    """op(view(x)) -> view(op(x)), where all tensors are seen in the same way."""
-    views = node.all_input_nodes
-    if not views or views[0].target not in MOVES or any(_way(v) != _way(views[0]) for v in views):
+    """op(view(x), y) -> view(op(x, y as x is seen)): y is seen like x already, or the view only splits axes."""
+    for view in node.all_input_nodes:
+        if view.target not in MOVES or shape(view) != shape(node):
+            continue
+        base = argument(view)
+        splits = view.target in RESHAPES and contiguous(base) and len(shape(base)) < len(shape(view))
+        instead: dict[fx.Node, Any] = {}
+        for x in node.all_input_nodes:
+            alike = x.target in MOVES and _way(x) == _way(view) and shape(argument(x)) == shape(base)
+            instead[x] = argument(x) if alike else _merged(x, shape(view), shape(base)) if splits else None
+        inner = _again(graph, node, instead)
+        if inner is None or (view.target in RESHAPES and not contiguous(inner)):
+            continue
+        with graph.inserting_before(node):
+            outer = called(graph, view.target, inner, *view.args[1:])  # type: ignore[arg-type]
+        node.replace_all_uses_with(outer)
+        graph.erase_node(node)
+        if outer.target in RESHAPES:
+            _reshape(graph, outer)
         return
-    base = argument(views[0])
-    if shape(node) != shape(views[0]) or any(shape(argument(v)) != shape(base) for v in views):
+
+
+def _sum(graph: fx.Graph, node: fx.Node) -> None:
+    """sum(view(x)) -> view(sum(x)), over last axes that the view leaves as they are."""
+    view, (_, summed, *keeps) = argument(node), node.args
+    if view.target not in RESHAPES or not contiguous(argument(view)) or keeps != [True]:
         return
-    args = fx.map_arg(node.args, argument)
-    result = node.target(*fx.map_arg(args, value), **node.kwargs)  # type: ignore[operator]
-    if views[0].target in RESHAPES and not result.is_contiguous():
+    seen, base = shape(view), shape(argument(view))
+    left = min(int(i) % len(seen) for i in summed) - len(seen)  # type: ignore[union-attr,arg-type]
+    if len(base) < -left or len(base) >= len(seen) or seen[left:] != base[left:]:
         return
+    axes = [int(i) % len(seen) - len(seen) for i in summed]  # type: ignore[union-attr,arg-type]
     with graph.inserting_before(node):
-        inner = graph.call_function(node.target, args, node.kwargs)  # type: ignore[arg-type]
-        inner.meta["val"] = result
-        outer = called(graph, views[0].target, inner, *views[0].args[1:])  # type: ignore[arg-type]
-    node.replace_all_uses_with(outer)
+        total = called(graph, aten.sum.dim_IntList, argument(view), axes, True)
+        node.replace_all_uses_with(called(graph, aten.view.default, total, shape(node)))
     graph.erase_node(node)
-    if outer.target in RESHAPES:
-        _reshape(graph, outer)
+
+
+def _lift(graph: fx.Graph, node: fx.Node) -> None:
+    """view(op(x, y)) -> op(view(x), view(y)), where the view merges axes, and view(x^T) -> view(x)^T."""
+    op, merged = argument(node), shape(node)
+    if len(merged) >= len(shape(op)):
+        return
+    if op.target is aten.transpose.int:
+        rank = len(shape(op))
+        if axes(op) != {rank - 2, rank - 1} or merged[-2:] != shape(op)[-2:] or len(merged) < 3:
+            return
+        turned = _merged(argument(op), shape(argument(op)), [*merged[:-2], merged[-1], merged[-2]])
+        if turned is None:
+            return
+        with graph.inserting_before(node):
+            matrix = called(graph, aten.view.default, argument(op), turned)
+            node.replace_all_uses_with(called(graph, aten.transpose.int, matrix, -2, -1))
+        _lift(graph, matrix)
+    elif _by_number(op) and contiguous(op):
+        inner = _again(graph, op, {x: _merged(x, shape(op), merged) for x in op.all_input_nodes})
+        if inner is None or not contiguous(inner):
+            return
+        with graph.inserting_before(op):
+            outer = called(graph, aten.view.default, inner, shape(op))
+        node.replace_all_uses_with(inner)
+        op.replace_all_uses_with(outer)
+        for x in inner.all_input_nodes:
+            if x.target in RESHAPES:
+                _lift(graph, x)
+
+
+def _again(graph: fx.Graph, op: fx.Node, instead: Mapping[fx.Node, Any]) -> fx.Node | None:
+    """An operator on other arguments: nodes, or shapes in which the old ones are seen. None where one is missing."""
+    if any(x is None for x in instead.values()):
+        return None
+    with graph.inserting_before(op):
+        made = {
+            x: new if isinstance(new, fx.Node) else called(graph, aten.view.default, x, new)
+            for x, new in instead.items()
+        }
+        args = fx.map_arg(op.args, made.__getitem__)
+        inner = graph.call_function(op.target, args, op.kwargs)  # type: ignore[arg-type]
+    inner.meta["val"] = op.target(*fx.map_arg(args, value), **op.kwargs)  # type: ignore[operator]
+    return inner
+
+
+def _merged(x: fx.Node, seen: Sequence[int], merged: Sequence[int]) -> list[int] | None:
+    """The shape of x, which is broadcast to `seen`, with axes merged as they are in `merged`: None if it can't be seen
+    so."""
+    given = shape(x)
+    if len(given) != len(seen) or any(n not in (1, m) for n, m in zip(given, seen, strict=True)):
+        return None
+    found: list[int] = []
+    place = 0
+    for whole in merged:
+        first, size = place, 1
+        while place < len(seen) and (size < whole or place == first):
+            size, place = size * seen[place], place + 1
+        found.append(math.prod(given[first:place]))
+        if size != whole or found[-1] not in (1, whole):
+            return None
+    try:
+        value(x).view(found)
+    except RuntimeError:
+        return None
+    return found if all(n == 1 for n in seen[place:]) else None
 
 
 def _way(view: fx.Node) -> Any:
@@ -81,14 +179,12 @@ def _copy(node: fx.Node) -> None:
 def _reshape(graph: fx.Graph, node: fx.Node) -> None:
     """One view in place of several, none where the shape is the same again."""
     base = argument(node)
-    if not contiguous(base):
-        return
-    while base.target in RESHAPES and contiguous(argument(base)):
+    while base.target in RESHAPES and (contiguous(argument(base)) or shape(argument(base)) == shape(node)):
         base = argument(base)
     if shape(node) == shape(base):
         node.replace_all_uses_with(base)
         graph.erase_node(node)
-    elif base is not node.args[0] or node.target is not aten.view.default:
+    elif contiguous(base) and (base is not node.args[0] or node.target is not aten.view.default):
         with graph.inserting_before(node):
             node.replace_all_uses_with(called(graph, aten.view.default, base, shape(node)))
         graph.erase_node(node)

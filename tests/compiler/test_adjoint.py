@@ -172,9 +172,24 @@ def test_what_will_be_computed_again_is_not_traced_meanwhile() -> None:
     assert not run.adjoints, "the second time would have kept other tensors than the first"
 
 
+@pytest.mark.parametrize("order", [(False, True, False), (True, False, True)])
+def test_what_the_next_chunk_does_nothing_with_has_a_gradient_where_one_comes(order: tuple[bool, ...]) -> None:
+    """`w` is handed on as it is held, and the next chunk makes another: only sometimes somebody else asks for it."""
+
+    def step(w: Tensor, s: Tensor, x: Tensor, r: Tensor, g: Tensor) -> list[Tensor]:
+        return [s, s * 2 + x.transpose(1, 2).mT @ r.transpose(1, 2), x @ x.mT]
+
+    run, inputs = body(step, {0: 0, 1: 1}), given(9)
+    for asked in order:
+        left = slice(0 if asked else 1, 3)
+        same(gradients(run(inputs, False)[left], inputs), gradients(step(*inputs)[left], inputs))
+    assert run.adjoints[0].silent == {0}
+    assert not nodes(run.adjoints[0].way(True).__self__, aten.new_zeros.default)  # type: ignore[attr-defined]
+
+
 def halves(adjoint: Adjoint) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Their graphs, whose `forward` is what runs."""
-    return adjoint.forward.__self__, adjoint.backward.__self__  # type: ignore[attr-defined]
+    return adjoint.forward.__self__, adjoint.way(True).__self__  # type: ignore[attr-defined]
 
 
 def nodes(module: Any, target: Any) -> int:
@@ -184,7 +199,7 @@ def nodes(module: Any, target: Any) -> int:
 def test_weights_pass_through_memory_as_seldom_as_can_be() -> None:
     """No sum over a whole weight, no copy of one, every product of the backward pass added where it belongs."""
     inputs = given(7)
-    adjoint = Adjoint(traced(read_and_write), inputs, (True,) * 5)
+    adjoint = Adjoint(traced(read_and_write), inputs, (True,) * 5, {})
     forward, backward = halves(adjoint)
     assert nodes(forward, torch.baddbmm) == 2 and nodes(forward, "addcmul_") == 1
     whole = [tuple(n.meta["val"].shape) for n in backward.graph.nodes if n.target is torch.sum]
@@ -194,7 +209,7 @@ def test_weights_pass_through_memory_as_seldom_as_can_be() -> None:
 
 
 def test_a_slope_is_worked_out_once_and_a_loss_that_nobody_reads_not_at_all() -> None:
-    adjoint = Adjoint(traced(inner_gradient), given(8), (True,) * 5)
+    adjoint = Adjoint(traced(inner_gradient), given(8), (True,) * 5, {})
     forward, backward = halves(adjoint)
     both = [*forward.graph.nodes, *backward.graph.nodes]
     assert sum(n.target is aten.silu_backward.default for n in both) == 1

@@ -173,3 +173,13 @@ def test_a_whole_module_is_one_graph(name: str) -> None:
     found, wanted = (torch.autograd.grad((v**2).sum(), list(module.parameters())) for v in (y, expected))
     assert furthest(list(found), list(wanted)) <= TOLERANCE
     assert counting.graphs == 1
+
+
+def test_two_sizes_of_a_program_in_one_process() -> None:
+    """Numbers of the second are not those of the first, and still none of them changes."""
+    for dim in (8, 16):
+        module = nldsl.compile("std.ttt:TTTMLP", dim=dim, heads=2, chunk=4)
+        module.compile(backend="eager")
+        for length in (8, 12):
+            (y,) = module(torch.randn(1, length, dim))[:1]
+            assert y.shape == (1, length, dim)

@@ -1,0 +1,63 @@
+"""Chunks of one body, one after the other: what a chunk gives is handed to the next by its place.
+
+What a body is known by (`steps.py`) is looked at once, not at every chunk: beside a short body that takes as long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from nldsl.compiler.chunks import Cut
+from nldsl.compiler.nested import counted, flattened, restored
+from nldsl.compiler.piece import Frame
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from nldsl.compiler.steps import Asked, Step
+
+Results = Callable[["Step", list[Tensor], Cut | None], list[Tensor]]
+
+
+class Steady:
+    """Runs the chunks after one that a body ran. given: what it gave; results: what a body gives of its inputs at a
+    chunk; packed: a tensor as bodies want it."""
+
+    def __init__(
+        self, body: Step, asked: Asked, given: Sequence[Tensor], results: Results, packed: Callable[[Tensor], Tensor]
+    ) -> None:
+        assert asked.cut is not None
+        self.body, self.needs, self.alone, self.ticks = body, asked.needs, asked.alone, asked.piece.ticks
+        self.cuts, self.phase = asked.cut.cuts, asked.phase
+        self.names = [n for n in asked.needs.values if n in asked.piece.values]
+        before, after = (dict(form[1:]) for form in (asked.form, body.form))
+        self.frame, self.values = after["frame"], after["values"]
+        place = counted(before["values"]) + counted(before["frame"])
+        self.parameters = asked.tensors[place:-1]
+        self.places = [o for _, o in sorted(body.handed.items())]
+        self.given, self.results, self.packed = given, results, packed
+        self.loose: list[int] | None = None  # the inputs that have to be packed: at every chunk the same
+
+    def takes(self, index: int, number: int, ticks: int, alone: bool) -> bool:
+        """Whether a chunk, the next one, is of this body."""
+        even = self.cuts.first < index < self.cuts.first + self.cuts.even
+        return even and (ticks, alone) == (self.ticks, self.alone) and self.needs.phase(number) == self.phase
+
+    def run(self, index: int, clock: Tensor) -> dict[str, Any]:
+        """The values that a chunk gives. clock: the numbers of its ticks."""
+        tensors: list[Tensor] = []
+        for name in self.names:
+            flattened(self.cuts.part(name, index), tensors)
+        tensors += [*(self.given[o] for o in self.places), *self.parameters, clock]
+        if self.loose is None:
+            packed = [self.packed(x) for x in tensors]
+            self.loose = [i for i, (x, p) in enumerate(zip(tensors, packed, strict=True)) if x.stride() != p.stride()]
+        for i in self.loose:
+            tensors[i] = self.packed(tensors[i])
+        self.given = self.results(self.body, tensors, Cut(self.cuts, index))
+        values = iter(self.given[len(self.places) :])
+        return restored(self.values, values, self.needs.names.original)  # type: ignore[no-any-return]
+
+    def after(self, frame: Frame) -> Frame:
+        """The frame after the last of these chunks."""
+        return self.needs.after(frame, restored(self.frame, iter(self.given), self.needs.names.original))
