@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from nldsl.compiler.bodies.nodes import is_view, part, results_of, value
+from nldsl.compiler.bodies.nodes import CONSTANTS, is_view, part, results_of, value
 from torch import fx
 
 
@@ -35,7 +35,7 @@ def hoisted(body: fx.GraphModule, stateless: Collection[int]) -> Hoisted | None:
             needed = node.all_input_nodes
             if all(n in known for n in needed):
                 known.add(node)
-            if needed and is_view(node) and all(n in free for n in needed):
+            if (is_view(node) and all(n in free for n in needed)) or node.target in CONSTANTS:
                 free.add(node)
     results = [n for n in nodes if n in known and n not in free and any(u not in known for u in n.users)]
     if not results:

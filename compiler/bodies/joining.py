@@ -10,7 +10,7 @@ import operator
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from nldsl.compiler.bodies.nodes import argument, called, shape, unreal, value
+from nldsl.compiler.bodies.nodes import argument, called, copied, shape, unreal, value
 from nldsl.compiler.bodies.views import RESHAPES
 from torch import Tensor, fx
 
@@ -105,9 +105,7 @@ def _lay(graph: fx.Graph) -> None:
 def _copied(graph: fx.Graph, view: fx.Node) -> None:
     """A view of a copy in one piece."""
     with graph.inserting_before(view):
-        copy = graph.call_function(aten.clone.default, (argument(view),), {"memory_format": torch.contiguous_format})
-    copy.meta["val"] = value(argument(view)).contiguous()
-    view.replace_input_with(argument(view), copy)
+        view.replace_input_with(argument(view), copied(graph, argument(view)))
 
 
 def _visit(node: fx.Node, order: dict[fx.Node, None]) -> None:

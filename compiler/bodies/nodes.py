@@ -12,6 +12,18 @@ from torch import Tensor, fx
 aten = torch.ops.aten
 
 
+# What makes a tensor of one number out of nothing, and what passes such a tensor on.
+CONSTANTS: set[Any] = {aten.ones.default, aten.zeros.default, aten.full.default}
+PASSING: set[Any] = {
+    aten.expand.default,
+    aten.view.default,
+    aten._unsafe_view.default,
+    aten.unsqueeze.default,
+    aten.squeeze.dim,
+    aten.transpose.int,
+}
+
+
 def is_view(node: fx.Node) -> bool:
     """Whether a node costs nothing: its numbers are those of its first argument. (Torch says so of all its operators
     but one, for views that nobody writes to.)"""
@@ -46,6 +58,13 @@ def called(graph: fx.Graph, target: Callable[..., Any], *args: Any) -> fx.Node:
     node = graph.call_function(target, args)
     node.meta["val"] = target(*fx.map_arg(args, lambda n: n.meta["val"]))
     return node
+
+
+def copied(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """A new node: the same numbers in one piece."""
+    copy = graph.call_function(aten.clone.default, (node,), {"memory_format": torch.contiguous_format})
+    copy.meta["val"] = value(node).contiguous()
+    return copy
 
 
 def unreal(graph: fx.Graph) -> None:

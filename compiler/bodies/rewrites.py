@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 from nldsl.compiler.bodies.joining import joined
-from nldsl.compiler.bodies.nodes import argument, called, contiguous, shape, unreal, value
-from nldsl.compiler.bodies.tidy import tidied
-from nldsl.compiler.bodies.views import sunk, turned
+from nldsl.compiler.bodies.nodes import PASSING, argument, called, contiguous, copied, shape, unreal, value
+from nldsl.compiler.bodies.tidy import tidied, zero
+from nldsl.compiler.bodies.views import by_number, sunk, turned
 from torch import fx
 
 aten = torch.ops.aten
@@ -23,6 +23,11 @@ def rewritten(module: fx.GraphModule) -> None:
     """Rewrite a graph of aten operators in place."""
     graph = module.graph
     unreal(graph)
+    for node in list(graph.nodes):
+        if node.target is aten.bmm.default:
+            _thin(graph, node)
+        elif node.target is aten.add.Tensor and not node.kwargs:
+            _spread(graph, node)
     turned(graph)
     sunk(graph)
     for node in list(graph.nodes):
@@ -35,8 +40,64 @@ def rewritten(module: fx.GraphModule) -> None:
     graph.eliminate_dead_code()
     joined(graph)
     sunk(graph)
+    for node in list(graph.nodes):
+        if node.target in (aten.bmm.default, aten.baddbmm.default):
+            _straight(graph, node)
     tidied(graph)
     module.recompile()
+
+
+def _thin(graph: fx.Graph, node: fx.Node) -> None:
+    """A product of a column and a row, number by number; a product with a row of ones, as a sum."""
+    a, b = argument(node), argument(node, 1)
+    (rows, inner), columns = shape(a)[1:], shape(b)[2]
+    with graph.inserting_before(node):
+        if inner == 1:
+            made = called(graph, aten.mul.Tensor, a, b)
+        elif rows == 1 and _ones(a):
+            made = called(graph, aten.sum.dim_IntList, b, [1], True)
+        elif columns == 1 and _ones(b):
+            made = called(graph, aten.sum.dim_IntList, a, [2], True)
+        else:
+            return
+    node.replace_all_uses_with(made)
+    graph.erase_node(node)
+
+
+def _spread(graph: fx.Graph, node: fx.Node) -> None:
+    """0 + row -> the row, seen at all places, where only operators that work number by number look at it."""
+    for zeros, row in (node.args, node.args[::-1]):
+        if zero(zeros) and isinstance(row, fx.Node) and value(row).dtype == value(node).dtype:
+            if all(by_number(user) for user in node.users):
+                with graph.inserting_before(node):
+                    node.replace_all_uses_with(called(graph, aten.expand.default, row, shape(node)))
+            return
+
+
+def _straight(graph: fx.Graph, node: fx.Node) -> None:
+    """A batch of matrices that is one matrix seen many times is written out: otherwise products take it one by one."""
+    for matrix in node.args[-2:]:
+        assert isinstance(matrix, fx.Node)
+        rows, columns = shape(matrix)[1:]
+        _, down, across = value(matrix).stride()
+        if not (across == 1 and down >= columns) and not (down == 1 and across >= rows):
+            with graph.inserting_before(node):
+                node.replace_input_with(matrix, copied(graph, matrix))
+
+
+def _ones(node: fx.Node) -> bool:
+    while node.target in PASSING:
+        node = argument(node)
+    return node.target is aten.ones.default or bool(node.target is aten.full.default and node.args[1] == 1)
+
+
+def _row(total: fx.Node) -> fx.Node:
+    """What is added to every row, where that is known."""
+    if total.target is aten.mul.Tensor and len(shape(total)) == 3:
+        for ones, row in (total.args, total.args[::-1]):
+            if isinstance(ones, fx.Node) and isinstance(row, fx.Node) and shape(row)[1] == 1 and _ones(ones):
+                return row
+    return total
 
 
 def _dot(graph: fx.Graph, node: fx.Node) -> None:
@@ -68,7 +129,9 @@ def _onto(graph: fx.Graph, node: fx.Node) -> bool:
         if product.target is not aten.bmm.default or not _alone(view, product) or not _match(node, total, view):
             continue
         with graph.inserting_before(node):
-            onto = called(graph, aten.view.default, total, shape(product))
+            onto = _row(total) if shape(total) == shape(product) else total
+            if onto is total:
+                onto = called(graph, aten.view.default, total, shape(product))
             both = called(graph, aten.baddbmm.default, onto, *product.args)
             node.replace_all_uses_with(called(graph, aten.view.default, both, shape(node)))
         return True

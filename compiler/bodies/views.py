@@ -27,7 +27,7 @@ def sunk(graph: fx.Graph) -> None:
             continue
         if node.target is aten.clone.default:
             _copy(node)
-        elif _by_number(node):
+        elif by_number(node):
             _sink(graph, node)
         elif node.target is aten.sum.dim_IntList:
             _sum(graph, node)
@@ -54,7 +54,7 @@ def turned(graph: fx.Graph) -> None:
     graph.eliminate_dead_code()
 
 
-def _by_number(node: fx.Node) -> bool:
+def by_number(node: fx.Node) -> bool:
     """Whether an operator works number by number."""
     return torch.Tag.pointwise in getattr(node.target, "tags", ()) or node.target is aten.ones_like.default
 
@@ -114,7 +114,7 @@ def _lift(graph: fx.Graph, node: fx.Node) -> None:
             matrix = called(graph, aten.view.default, argument(op), turned)
             node.replace_all_uses_with(called(graph, aten.transpose.int, matrix, -2, -1))
         _lift(graph, matrix)
-    elif _by_number(op) and contiguous(op):
+    elif by_number(op) and contiguous(op):
         inner = _again(graph, op, {x: _merged(x, shape(op), merged) for x in op.all_input_nodes})
         if inner is None or not contiguous(inner):
             return

@@ -134,3 +134,44 @@ def test_parts_of_a_joined_product_are_copied_where_they_are_seen_in_one_piece()
     graph.recompile()
     assert count(graph, aten.bmm.default) == 1
     torch.testing.assert_close(graph(*given), function(*given))
+
+
+def bias(x: Tensor, w: Tensor, row: Tensor) -> Tensor:
+    """x w + 1 row, as a network of linear maps has it."""
+    ones = torch.ones(1, 1).expand(4, 3, 1)
+    return torch.bmm(x, w) + torch.bmm(ones, row)
+
+
+def bias_gradient(x: Tensor, w: Tensor, row: Tensor) -> Tensor:
+    ones = torch.ones(1, 1).expand(4, 1, 3)
+    return row + torch.bmm(ones, torch.bmm(x, w))
+
+
+def shared(x: Tensor, w: Tensor, row: Tensor) -> Tensor:
+    """A product with one number for the whole batch."""
+    return row + torch.bmm(x[:1, :1, :1].expand(4, 1, 2), w)
+
+
+def outer(x: Tensor, w: Tensor, row: Tensor) -> Tensor:
+    return torch.bmm(x[..., :1], row) + 1
+
+
+def perturbed(x: Tensor, w: Tensor, row: Tensor) -> Tensor:
+    """What `torch.func` makes of a gradient in a row that is added everywhere."""
+    return torch.bmm(x, w) * (x.new_zeros(4, 3, 5) + row)
+
+
+@pytest.mark.parametrize(
+    ("function", "products", "sums", "copies"),
+    [(bias, 1, 0, 0), (bias_gradient, 1, 1, 0), (shared, 1, 0, 1), (outer, 0, 0, 0), (perturbed, 1, 0, 0)],
+)
+def test_thin_products_are_no_products(function: Callable[..., Tensor], products: int, sums: int, copies: int) -> None:
+    given = tuple(x.float() for x in (draw(4, 3, 2), draw(4, 2, 5), draw(4, 1, 5)))
+    graph = graph_of(function, *given)
+    rewritten(graph)
+    graph.graph.lint()
+    graph.recompile()
+    assert count(graph, aten.bmm.default) + count(graph, aten.baddbmm.default) == products
+    assert (count(graph, aten.sum.dim_IntList), count(graph, aten.clone.default)) == (sums, copies)
+    assert not count(graph, aten.new_zeros.default)
+    torch.testing.assert_close(graph(*given), function(*given))
