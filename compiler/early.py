@@ -14,7 +14,8 @@ from nldsl.compiler.piece import clock_of
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from nldsl.compiler.steps import Asked, Step
+    from nldsl.compiler.asked import Asked
+    from nldsl.compiler.steps import Step
 
 SHARE = 0.5  # of the budget of a loop, for results that are kept for all chunks at once
 Inputs = dict[int, tuple[Tensor, int | None]]  # by place: all chunks, and along which axis they lie

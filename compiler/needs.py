@@ -46,7 +46,7 @@ def needs_of(stage: Stage, nodes: Sequence[Node], machine: Any) -> Needs:
     made = stages.given(nodes)
     values = stages.used(nodes, machine.shape.taken) - made
     memories = memories_of(nodes, machine.shape.memories)
-    frame: set[str] = {record.id for record, _ in nodes}
+    frame: set[str] = {record.id for record, _ in nodes if not _noted(record)}
     for learn in machine.shape.learns.values():
         if learn.every.unit != "step" and memories & set(learn.memories):
             frame.add(learn.id)
@@ -81,7 +81,7 @@ def _memories(record: Any, known: Mapping[str, Memory]) -> Iterator[str]:
     if isinstance(record, Memory):
         yield record.id
         yield from _read([*record.starts], known)
-    elif isinstance(record, Objective):
+    elif isinstance(record, Objective) and not _noted(record):
         yield from record.memories
         yield from _read(record.bodies, known)
     elif isinstance(record, Stream) and record.memory:
@@ -89,6 +89,11 @@ def _memories(record: Any, known: Mapping[str, Memory]) -> Iterator[str]:
         yield from _read(known[record.memory].starts, known)
     if isinstance(record, Stream) and record.attr("serves"):
         yield str(record.attr("serves"))
+
+
+def _noted(record: Any) -> bool:
+    """Whether all that a record does is to note what a learn from `loss` needs when its segment closes."""
+    return isinstance(record, Objective) and record.kind == "loss"
 
 
 def _read(bodies: Sequence[Body], known: Mapping[str, Memory]) -> Iterator[str]:

@@ -14,7 +14,8 @@ from nldsl.compiler.piece import Frame
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from nldsl.compiler.steps import Asked, Step
+    from nldsl.compiler.asked import Asked
+    from nldsl.compiler.steps import Step
 
 Results = Callable[["Step", list[Tensor], Cut | None], list[Tensor]]
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from nldsl.compiler import early, stages
+from nldsl.compiler.asked import Asked, title
 from nldsl.compiler.bodies.adjoint import Body, Compiler
 from nldsl.compiler.bodies.hoisting import Hoisted, hoisted
 from nldsl.compiler.bodies.mapping import Mapped
@@ -54,27 +55,6 @@ class Step:
     steady: bool = False
     form: Any = None
     title: str = ""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a body is asked to do: the piece, what it needs, in which form, and the tensors."""
-
-    piece: Piece
-    todo: Stage
-    nodes: Sequence[Node]
-    alone: bool
-    needs: Needs
-    form: Any
-    tensors: list[Tensor]
-
-    @property
-    def phase(self) -> tuple[Any, ...]:
-        return self.needs.phase(self.piece.number)
-
-    @property
-    def cut(self) -> Cut | None:
-        return self.piece.values if isinstance(self.piece.values, Cut) else None
 
 
 class Steps:
@@ -238,15 +218,6 @@ class Steps:
         piece.frame = asked.needs.after(piece.frame, after["frame"])
         for name, value in after["values"].items():
             piece.values[name] = value
-
-
-def title(asked: Asked) -> str:
-    """What a body is, in a few words."""
-    piece, todo = asked.piece, asked.todo
-    ticks = f"{piece.ticks} tick{'s' if piece.ticks > 1 else ''} from {piece.number} on"
-    if isinstance(todo, Together):
-        return f"{len(todo.nodes)} records over {ticks}"
-    return f"{', '.join(todo.memories) or 'attention'}, {ticks}{', record by record' if asked.alone else ''}"
 
 
 def body_of(piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> None:

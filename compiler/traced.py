@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from nldsl.compiler.bodies.tidy import tidied
+from nldsl.compiler.bodies.tracing import recorded
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
 aten = torch.ops.aten
 Function = Callable[[list[Tensor]], list[Tensor]]
@@ -35,7 +35,7 @@ class Traced:
 
 
 def graph_of(function: Function, tensors: list[Tensor]) -> fx.GraphModule:
-    graph = make_fx(lambda *tensors: function(list(tensors)))(*tensors)
+    graph = recorded(lambda *given: function([*given]), tensors)
     tidied(graph.graph)
     shortened(graph.graph)
     graph.recompile()

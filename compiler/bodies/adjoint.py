@@ -17,9 +17,9 @@ from nldsl.compiler.bodies.nodes import ancestors, is_view, part, results_of, un
 from nldsl.compiler.bodies.rewrites import rewritten
 from nldsl.compiler.bodies.silent import silent, without
 from nldsl.compiler.bodies.tidy import attached, slopes, tidied, writes
+from nldsl.compiler.bodies.tracing import recorded
 from nldsl.compiler.bodies.views import sunk
 from torch import Tensor, fx
-from torch.fx.experimental.proxy_tensor import make_fx
 
 Compiler = Callable[[Callable[..., Any], bool | None], Callable[..., Any]]
 Wanted = tuple[bool, ...]  # the inputs that are differentiated
@@ -97,7 +97,7 @@ class Adjoint:
         self.learnt = [x.requires_grad for x in unique]
         tangents = [torch.zeros_like(x.detach()) for x in unique if x.requires_grad]
         self.tangents = [x.to("meta") for x in tangents]
-        joint = make_fx(lambda *given: self._joint(given[: len(wanted)], given[len(wanted) :]))(*inputs, *tangents)
+        joint = recorded(lambda *x: self._joint(x[: len(wanted)], x[len(wanted) :]), [*inputs, *tangents])
         attached(joint.graph)
         tidied(joint.graph)
         slopes(joint.graph)

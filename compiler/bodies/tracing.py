@@ -8,15 +8,24 @@ from typing import Any
 from nldsl.compiler.bodies.joining import joined
 from nldsl.compiler.bodies.tidy import tidied
 from torch import Tensor, fx
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import _disable_current_modes
 
 
 def traced(function: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphModule:
     """What a function does with tensors like these."""
-    graph = make_fx(function)(*(x.detach() for x in inputs))
+    graph = recorded(function, [x.detach() for x in inputs])
     with _disable_current_modes():  # nothing of this is run
         tidied(graph.graph)
         joined(graph.graph)
     graph.recompile()
     return graph
+
+
+def recorded(function: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphModule:
+    """A function's operators, as they are. One mode is at hand to say what they give: torch would make one for each of
+    them, which takes as long as all else."""
+    with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
+        return make_fx(function)(*inputs)

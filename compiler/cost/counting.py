@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from nldsl.compiler.asked import Asked
 from nldsl.compiler.cost.shapes import META, Shapes, tensors_in
 from nldsl.compiler.cost.work import Work, work_of
-from nldsl.compiler.steps import Asked, Called, Steps
+from nldsl.compiler.steps import Called, Steps
 from torch import Tensor, fx
 from torch.fx import traceback
 from torch.fx._symbolic_trace import is_fx_symbolic_tracing
