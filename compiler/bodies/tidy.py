@@ -64,7 +64,7 @@ def _number(node: fx.Node, numbers: dict[Any, Any]) -> None:
     """Note whether all that a node gives is one number, and let it be multiplied as one."""
     if node.target is aten.ones_like.default or (node.target is aten.pow.Tensor_Scalar and node.args[1] == 0):
         numbers[node] = 1.0
-    elif node.target is aten.full_like.default:
+    elif node.target in (aten.full_like.default, aten.full.default) and isinstance(node.args[1], float):
         numbers[node] = node.args[1]
     elif node.target in PASSING and node.args[0] in numbers:
         numbers[node] = numbers[node.args[0]]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from nldsl.compiler.bodies.folding import folded
 from nldsl.compiler.bodies.joining import joined
-from nldsl.compiler.bodies.tidy import tidied
+from nldsl.compiler.bodies.tidy import tidied, writes
 from torch import Tensor, fx
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -19,6 +20,9 @@ def traced(function: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphMo
     graph = recorded(function, [x.detach() for x in inputs])
     with _disable_current_modes():  # nothing of this is run
         tidied(graph.graph)
+        if not writes(graph.graph):
+            folded(graph.graph)
+            tidied(graph.graph)
         joined(graph.graph)
     graph.recompile()
     return graph

@@ -9,6 +9,7 @@ import torch
 from nldsl.compiler.bodies.joining import joined
 from nldsl.compiler.bodies.rewrites import rewritten
 from nldsl.compiler.bodies.tidy import tidied
+from nldsl.compiler.bodies.tracing import traced
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -175,3 +176,18 @@ def test_thin_products_are_no_products(function: Callable[..., Tensor], products
     assert (count(graph, aten.sum.dim_IntList), count(graph, aten.clone.default)) == (sums, copies)
     assert not count(graph, aten.new_zeros.default)
     torch.testing.assert_close(graph(*given), function(*given))
+
+
+def test_what_is_computed_from_nothing_is_known_where_it_is_one_number() -> None:
+    def function(x: Tensor) -> Tensor:
+        decays = torch.full((1, 4, 1), 1.0, dtype=x.dtype)
+        steps = torch.arange(4, dtype=x.dtype).reshape(1, 4, 1)
+        return x * decays.cumprod(1) + steps.exp()
+
+    x = draw(2, 4, 3)
+    graph = traced(lambda x: [function(x)], [x])
+    assert not count(graph, aten.cumprod.default)
+    assert not count(graph, aten.mul.Tensor)
+    assert count(graph, aten.exp.default) == 1
+    (found,) = graph(x)
+    assert torch.equal(found, function(x))
