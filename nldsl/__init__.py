@@ -56,8 +56,8 @@ def load_text(text: str, name: str | None = None, as_model: bool = False, **hype
 def compile(program: str, **options: Any) -> CompiledModule:
     """The `nn.Module` of a program. Options: seed, dtype (torch.float32), device ("cpu"; on "meta" nothing is drawn and
     nothing takes room), only ("recurrence": token by token), as_model (True: of a model of one layer around a block),
-    memory_budget (the bytes that training may keep of chunks); all others are hyper-parameters. Raises ProgramError if
-    the program is wrong."""
+    memory_budget (the bytes that training may keep of chunks, where there are any); all others are hyper-parameters.
+    Raises ProgramError if the program is wrong."""
     own, hyper = _options(options)
     return _compiled(load(program, **hyper), own)
 
