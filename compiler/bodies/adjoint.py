@@ -124,17 +124,17 @@ class Adjoint:
     def backward(self, saved: Sequence[Tensor], given: Sequence[Tensor | None]) -> Any:
         """The gradients of the inputs. saved: the inputs, and what the forward pass kept; given: those of the results
         that are differentiated."""
-        silent = all(given[i] is None for i in self.silent)
-        heard = (i for i in range(len(given)) if not silent or i not in self.silent)
-        return self.way(silent)(*saved, *(self.tangent(i, given[i], saved) for i in heard))
+        lean = all(given[i] is None for i in self.silent)
+        heard = (i for i in range(len(given)) if not lean or i not in self.silent)
+        return self.way(lean)(*saved, *(self.tangent(i, given[i], saved) for i in heard))
 
-    def way(self, silent: bool) -> Callable[..., Any]:
-        """How gradients are found. silent: without those of silent results."""
-        if silent not in self._ways:
+    def way(self, lean: bool) -> Callable[..., Any]:
+        """How gradients are found. lean: without those of silent results."""
+        if lean not in self._ways:
             tangents = self._whole.graph.find_nodes(op="placeholder")[-len(self.tangents) :]
-            left = without(self._whole, [tangents[i] for i in self.silent if silent])
-            self._ways[silent] = finished(left, self.compiler)
-        return self._ways[silent]
+            left = without(self._whole, [tangents[i] for i in self.silent if lean])
+            self._ways[lean] = finished(left, self.compiler)
+        return self._ways[lean]
 
     def tangent(self, place: int, given: Tensor | None, saved: Sequence[Tensor]) -> Tensor:
         """A gradient of a result as the backward pass wants it."""

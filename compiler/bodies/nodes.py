@@ -39,6 +39,18 @@ def argument(node: fx.Node, index: int = 0) -> fx.Node:
     return found
 
 
+def constant(node: Any) -> float | None:
+    """The number that a node gives at all places, where it is made of that alone."""
+    while isinstance(node, fx.Node) and node.target in PASSING:
+        node = node.args[0]
+    target = node.target if isinstance(node, fx.Node) else None
+    if target in (aten.zeros.default, aten.new_zeros.default):
+        return 0.0
+    if target is aten.full.default:
+        return float(node.args[1])
+    return 1.0 if target is aten.ones.default else None
+
+
 def value(node: fx.Node) -> Tensor:
     """What a node gives, as a tensor without numbers."""
     found: Tensor = node.meta["val"]

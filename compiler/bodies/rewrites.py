@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from nldsl.compiler.bodies.joining import joined
-from nldsl.compiler.bodies.nodes import PASSING, argument, called, contiguous, copied, shape, unreal, value
-from nldsl.compiler.bodies.tidy import tidied, zero
+from nldsl.compiler.bodies.nodes import argument, called, constant, contiguous, copied, shape, unreal, value
+from nldsl.compiler.bodies.tidy import tidied
 from nldsl.compiler.bodies.views import by_number, sunk, turned
 from torch import fx
 
@@ -54,9 +54,9 @@ def _thin(graph: fx.Graph, node: fx.Node) -> None:
     with graph.inserting_before(node):
         if inner == 1:
             made = called(graph, aten.mul.Tensor, a, b)
-        elif rows == 1 and _ones(a):
+        elif rows == 1 and constant(a) == 1:
             made = called(graph, aten.sum.dim_IntList, b, [1], True)
-        elif columns == 1 and _ones(b):
+        elif columns == 1 and constant(b) == 1:
             made = called(graph, aten.sum.dim_IntList, a, [2], True)
         else:
             return
@@ -67,7 +67,7 @@ def _thin(graph: fx.Graph, node: fx.Node) -> None:
 def _spread(graph: fx.Graph, node: fx.Node) -> None:
     """0 + row -> the row, seen at all places, where only operators that work number by number look at it."""
     for zeros, row in (node.args, node.args[::-1]):
-        if zero(zeros) and isinstance(row, fx.Node) and value(row).dtype == value(node).dtype:
+        if constant(zeros) == 0 and isinstance(row, fx.Node) and value(row).dtype == value(node).dtype:
             if all(by_number(user) for user in node.users):
                 with graph.inserting_before(node):
                     node.replace_all_uses_with(called(graph, aten.expand.default, row, shape(node)))
@@ -85,17 +85,11 @@ def _straight(graph: fx.Graph, node: fx.Node) -> None:
                 node.replace_input_with(matrix, copied(graph, matrix))
 
 
-def _ones(node: fx.Node) -> bool:
-    while node.target in PASSING:
-        node = argument(node)
-    return node.target is aten.ones.default or bool(node.target is aten.full.default and node.args[1] == 1)
-
-
 def _row(total: fx.Node) -> fx.Node:
     """What is added to every row, where that is known."""
     if total.target is aten.mul.Tensor and len(shape(total)) == 3:
         for ones, row in (total.args, total.args[::-1]):
-            if isinstance(ones, fx.Node) and isinstance(row, fx.Node) and shape(row)[1] == 1 and _ones(ones):
+            if isinstance(ones, fx.Node) and isinstance(row, fx.Node) and shape(row)[1] == 1 and constant(ones) == 1:
                 return row
     return total
 

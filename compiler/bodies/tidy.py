@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from nldsl.compiler.bodies.nodes import PASSING, argument, is_view
+from nldsl.compiler.bodies.nodes import PASSING, argument, constant, is_view
 from torch import fx
 
 aten = torch.ops.aten
@@ -133,15 +133,9 @@ def _same_shape(node: fx.Node) -> fx.Node | None:
 
 def _added_zero(node: fx.Node) -> fx.Node | None:
     for x, other in (node.args[:2], node.args[1::-1]):
-        if isinstance(x, fx.Node) and zero(other) and _shape(x) == _shape(node) and _dtype(x) == _dtype(node):
+        if isinstance(x, fx.Node) and constant(other) == 0 and _shape(x) == _shape(node) and _dtype(x) == _dtype(node):
             return x
     return None
-
-
-def zero(value: Any) -> bool:
-    while isinstance(value, fx.Node) and value.target in PASSING:
-        value = value.args[0]
-    return isinstance(value, fx.Node) and value.target in (aten.zeros.default, aten.new_zeros.default)
 
 
 def _by_one(node: fx.Node) -> fx.Node | None:

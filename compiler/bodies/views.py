@@ -91,9 +91,9 @@ def _sum(graph: fx.Graph, node: fx.Node) -> None:
     left = min(int(i) % len(seen) for i in summed) - len(seen)  # type: ignore[union-attr,arg-type]
     if len(base) < -left or len(base) >= len(seen) or seen[left:] != base[left:]:
         return
-    axes = [int(i) % len(seen) - len(seen) for i in summed]  # type: ignore[union-attr,arg-type]
+    last = [int(i) % len(seen) - len(seen) for i in summed]  # type: ignore[union-attr,arg-type]
     with graph.inserting_before(node):
-        total = called(graph, aten.sum.dim_IntList, argument(view), axes, True)
+        total = called(graph, aten.sum.dim_IntList, argument(view), last, True)
         node.replace_all_uses_with(called(graph, aten.view.default, total, shape(node)))
     graph.erase_node(node)
 
@@ -107,11 +107,11 @@ def _lift(graph: fx.Graph, node: fx.Node) -> None:
         rank = len(shape(op))
         if axes(op) != {rank - 2, rank - 1} or merged[-2:] != shape(op)[-2:] or len(merged) < 3:
             return
-        turned = _merged(argument(op), shape(argument(op)), [*merged[:-2], merged[-1], merged[-2]])
-        if turned is None:
+        found = _merged(argument(op), shape(argument(op)), [*merged[:-2], merged[-1], merged[-2]])
+        if found is None:
             return
         with graph.inserting_before(node):
-            matrix = called(graph, aten.view.default, argument(op), turned)
+            matrix = called(graph, aten.view.default, argument(op), found)
             node.replace_all_uses_with(called(graph, aten.transpose.int, matrix, -2, -1))
         _lift(graph, matrix)
     elif by_number(op) and contiguous(op):

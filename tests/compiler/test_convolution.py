@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from nldsl.compiler.windows import Convolution
+from nldsl.compiler.convolution import Convolution
 from torch import Tensor
 from torch.func import grad, vmap
 
