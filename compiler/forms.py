@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from nldsl.compiler import matrices
 from nldsl.compiler.masks import LEAD
 from torch import Tensor
 
@@ -86,7 +87,7 @@ def matmul(call: Call, a: Tensor, b: Tensor) -> Tensor:
 def shared_matrix(x: Tensor, w: Tensor) -> Tensor:
     """[B, T, H, n] by [B or 1, 1, H or 1, n, m]."""
     if w.shape[0] == 1 and w.shape[2] == 1:
-        return x @ w.flatten(0, 3)
+        return matrices.by_rows(x, w.flatten(0, 3))
     if x.shape[1] == 1:
         return (x.unsqueeze(-2) @ w).squeeze(-2)
     heads = max(x.shape[2], w.shape[2])

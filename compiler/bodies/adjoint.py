@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from nldsl.compiler.bodies.fixed import Fixed
 from nldsl.compiler.bodies.inplace import inplace
 from nldsl.compiler.bodies.nodes import ancestors, is_view, part, results_of, unreal
 from nldsl.compiler.bodies.rewrites import rewritten
@@ -31,7 +32,8 @@ class Body:
     None to run them as they are."""
 
     def __init__(self, graph: fx.GraphModule, handed: Mapping[int, int], compiler: Compiler | None) -> None:
-        self.graph, self.handed, self.compiler = graph, handed, compiler
+        self.fixed, self.compiler = Fixed(graph, handed), compiler
+        self.graph, self.handed = self.fixed.graph, self.fixed.handed
         self.adjoints: list[Adjoint] = []
         self.refused: set[Wanted] = set()
         self._plain: Callable[..., Any] | None = None
@@ -43,7 +45,7 @@ class Body:
         if torch._C._functorch.peek_interpreter_stack() is None:
             differentiated = torch.is_grad_enabled() and any(wanted)
             run = self._adjoint(inputs, wanted, stretched) if differentiated else self.plain()
-        return run(*inputs)  # type: ignore[no-any-return]
+        return self.fixed.filled(inputs, run(*inputs))
 
     def plain(self) -> Callable[..., Any]:
         """The body without gradients: that of an adjoint, where another would have to be compiled."""

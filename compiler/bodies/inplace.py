@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from nldsl.compiler import matrices
 from nldsl.compiler.bodies.nodes import argument, is_view, value
 from torch import Tensor, fx
 
@@ -55,6 +56,7 @@ DIRECT: dict[Any, Any] = {
 
 def inplace(module: fx.GraphModule) -> fx.GraphModule:
     """The same graph, to be run as it is. Its inputs are not written over."""
+    matrices.chosen(module.graph)
     storages = _Storages(module.graph)
     for node in module.graph.nodes:
         over = next(storages.free(node), None)

@@ -44,11 +44,11 @@ def constant(node: Any) -> float | None:
     while isinstance(node, fx.Node) and node.target in PASSING:
         node = node.args[0]
     target = node.target if isinstance(node, fx.Node) else None
-    if target in (aten.zeros.default, aten.new_zeros.default):
+    if target in (aten.zeros.default, aten.new_zeros.default, aten.zeros_like.default):
         return 0.0
-    if target is aten.full.default:
+    if target in (aten.full.default, aten.full_like.default):
         return float(node.args[1])
-    return 1.0 if target is aten.ones.default else None
+    return 1.0 if target in (aten.ones.default, aten.ones_like.default) else None
 
 
 def value(node: fx.Node) -> Tensor:

@@ -1,0 +1,48 @@
+"""What a body gives that is one number at all places: made once, and handed on from chunk to chunk.
+
+An optimizer that restarts with every chunk would else fill its state with zeros at each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from nldsl.compiler.bodies.nodes import constant, part, results_of, value
+from torch import Tensor, fx
+
+
+class Fixed:
+    """A body without such results. graph: gives the others; handed: as in `Body`, of the others by their places."""
+
+    def __init__(self, graph: fx.GraphModule, handed: Mapping[int, int]) -> None:
+        results = results_of(graph)
+        self.count = len(results)
+        self.numbers = {o: n for o, x in enumerate(results) if (n := _number(x)) is not None}
+        self.like = {o: value(results[o]) for o in self.numbers}
+        self.before = {o: i for i, o in handed.items() if o in self.numbers}
+        self.made: dict[int, Tensor] = {}
+        places = {o: place for place, o in enumerate(o for o in range(self.count) if o not in self.numbers)}
+        self.handed = {i: places[o] for i, o in handed.items() if o in places}
+        inputs = graph.graph.find_nodes(op="placeholder")
+        self.graph = part(graph, inputs, [results[o] for o in places]) if self.numbers else graph
+
+    def filled(self, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> list[Tensor]:
+        """All results. One that was handed on to this chunk is the next one's too; no other call is given it."""
+        if not self.numbers:
+            return list(results)
+        left = iter(results)
+        return [self._fixed(o, inputs) if o in self.numbers else next(left) for o in range(self.count)]
+
+    def _fixed(self, place: int, inputs: Sequence[Tensor]) -> Tensor:
+        made = self.made.get(place)
+        if made is None or place not in self.before or inputs[self.before[place]].data_ptr() != made.data_ptr():
+            like = self.like[place]
+            made = self.made[place] = torch.full(
+                like.shape, self.numbers[place], dtype=like.dtype, device=inputs[0].device
+            )
+        return made
+
+
+def _number(result: fx.Node) -> float | None:
+    return constant(result) if value(result).is_contiguous() else None
