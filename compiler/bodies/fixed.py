@@ -18,7 +18,8 @@ class Fixed:
     def __init__(self, graph: fx.GraphModule, handed: Mapping[int, int]) -> None:
         results = results_of(graph)
         self.count = len(results)
-        self.numbers = {o: n for o, x in enumerate(results) if (n := _number(x)) is not None}
+        numbers = {o: n for o, x in enumerate(results) if (n := _number(x)) is not None}
+        self.numbers = numbers if len(numbers) < self.count else {}  # a body has at least one result
         self.like = {o: value(results[o]) for o in self.numbers}
         self.before = {o: i for i, o in handed.items() if o in self.numbers}
         self.made: dict[int, Tensor] = {}
