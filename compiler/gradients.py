@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from nldsl.compiler import forms, memories
+from nldsl.compiler import memories
 from nldsl.compiler.masks import LEAD, widened
 from torch import Tensor
 
@@ -131,7 +131,7 @@ def evaluate(
             inner.values[record.id] = memories.weight(piece, record.memory, record.leaf, record.mode)
         elif record.op == "matmul" and str(record.args[1]) in shifted:
             args = [inner.values[a] for a in record.args if isinstance(a, str)]
-            product = forms.apply(record, args, inner.facts.calls[record.id])
+            product = inner.applied(record, args)
             inner.values[record.id] = product + own[shifted[str(record.args[1])]]
         else:
             inner.values[record.id] = inner.stream(record)

@@ -6,12 +6,13 @@ of tensors. Every tensor has the leading axes [batch, time, heads]; what is the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from nldsl.compiler import attention, forms, learning, memories, windows
+from nldsl.compiler.halves import pays
 from nldsl.compiler.masks import LEAD, Clock
 from torch import Tensor
 
@@ -26,7 +27,7 @@ Frame = dict[str, Any]
 class Facts:
     """What is read off a body once. running: the memories that are written in it. hold: those that are read where a
     learn holds them. above: the reads of attention that stand above a learn of it, each with that learn. projections:
-    the products with matrices that are not written in it."""
+    the products with matrices that are not written in it; products: those of a row and any matrix of a memory."""
 
     body: Body
     memories: Mapping[str, Memory]
@@ -37,6 +38,7 @@ class Facts:
     calls: Mapping[str, Call]
     above: frozenset[tuple[str, str]]
     projections: frozenset[str]
+    products: frozenset[str]
 
     @staticmethod
     def of(body: Body, dtype: torch.dtype, device: torch.device) -> Facts:
@@ -56,7 +58,8 @@ class Facts:
         }
         running = frozenset(taught | written | states)
         streams = {r.id: r for r in body.records if isinstance(r, Stream)}
-        still = {s.id for s in streams.values() if s.op == "weight" and s.memory in known.keys() - running}
+        matrices = {s.id: s for s in streams.values() if s.op == "weight"}
+        products = {s.id: matrices.get(str(s.args[1])) for s in streams.values() if s.op == "matmul"}
         return Facts(
             body,
             known,
@@ -66,7 +69,8 @@ class Facts:
             tuple(r for r in body.records if isinstance(r, Stream) and r.op.startswith("window_")),
             forms.Calls(body, dtype, device),
             frozenset(above),
-            frozenset(s.id for s in streams.values() if s.op == "matmul" and s.args[1] in still),
+            frozenset(name for name, w in products.items() if w and w.memory in known.keys() - running),
+            frozenset(name for name, w in products.items() if w and len(w.shape) == 2),
         )
 
 
@@ -144,10 +148,20 @@ class Piece:
             case "window_sum" | "window_mean" | "window_last":
                 x = args[0].to(self.machine.dtype) if args[0].dtype is torch.float64 else args[0]
                 return windows.gather(self, stream, x, *args[1:])
-        low = self.machine.low
-        if low is not None and stream.id in self.facts.projections and not self.path:
-            return forms.apply(stream, [x.to(low) for x in args], self.facts.calls[stream.id]).to(self.machine.dtype)
-        return forms.apply(stream, args, self.facts.calls[stream.id])
+        return self.applied(stream, args)
+
+    def applied(self, stream: Stream, args: list[Any]) -> Any:
+        """A primitive. Under autocast rows are multiplied by matrices in half precision, but for those of a rule."""
+        low, call = self.machine.low, self.facts.calls[stream.id]
+        if low is not None and not self.path and self._halved(stream.id, args):
+            return forms.apply(stream, [x.to(low) for x in args], call).to(self.machine.dtype)
+        return forms.apply(stream, args, call)
+
+    def _halved(self, name: str, args: Sequence[Any]) -> bool:
+        """Whether this is a product in half precision: always where nothing writes the matrix."""
+        if name in self.facts.projections:
+            return True
+        return name in self.facts.products and pays(args[0].shape[1] if args[1].shape[1] == 1 else 1, args[1])
 
     def within(self, body: Body, values: dict[str, Any]) -> Piece:
         """The same ticks of a body inside this one: an objective, or the start of a memory."""

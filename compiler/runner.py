@@ -37,8 +37,8 @@ class Ran:
 
 
 class Runner:
-    """A program's plan at work, in one dtype on one device. low: what autocast would have the tick's projections and
-    attention computed in. All else is in `dtype`: states, gates, inner gradients, and every sum of many ticks.
+    """A program's plan at work, in one dtype on one device. low: what autocast would have products and attention
+    computed in (see `halves.py`). All else is in `dtype`: states, gates, rules, and every sum of many ticks.
     budget: the bytes that the chunks of all loops may keep for the backward pass, 0 for any number."""
 
     def __init__(

@@ -190,7 +190,8 @@ def finished(graph: fx.GraphModule, compiler: Compiler | None) -> Callable[..., 
 
 
 def _no_autocast(device: str) -> AbstractContextManager[Any]:
-    return nullcontext() if device == "meta" else torch.autocast(device, enabled=False)  # of meta it knows nothing
+    on = device != "meta" and torch.is_autocast_enabled(device)  # of meta it knows nothing
+    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 def _leaves(inputs: Sequence[Tensor], wanted: Wanted) -> list[Tensor]:
@@ -212,12 +213,13 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
-        adjoint: Adjoint = ctx.adjoint
+        adjoint, saved = ctx.adjoint, ctx.saved_tensors
         tangents = [x for x, learnt in zip(given, adjoint.learnt, strict=True) if learnt]
-        if torch.is_grad_enabled():
-            found = adjoint.once_more(ctx.saved_tensors[: ctx.inputs], tangents)
-        else:
-            found = adjoint.backward(ctx.saved_tensors, tangents)
+        with _no_autocast(saved[0].device.type):  # its operators are cast already
+            if torch.is_grad_enabled():
+                found = adjoint.once_more(saved[: ctx.inputs], tangents)
+            else:
+                found = adjoint.backward(saved, tangents)
         gradients = iter(found)
         return None, *(next(gradients) if wanted else None for wanted in adjoint.wanted)
 

@@ -104,7 +104,9 @@ class Ticks:
 
     def made(self, value: Tensor) -> Weight:
         """In float32 at least: what a chunk sums, half precision would round at every step."""
-        return Weight(value.to(torch.promote_types(value.dtype, torch.float32)), self.piece.ticks)
+        return Weight(
+            value.to(torch.promote_types(value.dtype, torch.float32)), self.piece.ticks, self.piece.machine.low
+        )
 
     def plain(self, x: Tensor) -> Tensor:
         return x.to(self.piece.machine.dtype)

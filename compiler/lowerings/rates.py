@@ -6,20 +6,22 @@ have an axis more, [B, H, n or 1, ...]. So a decay for every row needs no quotie
 
 from __future__ import annotations
 
+import torch
+from nldsl.compiler.halves import dot
 from torch import Tensor
 
 
-def read(alpha: Tensor, u: Tensor, state: Tensor, rows: bool) -> Tensor:
+def read(alpha: Tensor, u: Tensor, state: Tensor, rows: bool, low: torch.dtype | None) -> Tensor:
     """What rows u [B, H, T, n] read of a state [B, H, n, m] from before the first tick, [B, H, T, m]."""
-    return (alpha.mT * u) @ state if rows else alpha[..., None] * (u @ state)
+    return dot(alpha.mT * u, state, low) if rows else alpha[..., None] * dot(u, state, low)
 
 
-def inner(seen: Tensor, u: Tensor, x: Tensor, rows: bool) -> Tensor:
+def inner(seen: Tensor, u: Tensor, x: Tensor, rows: bool, low: torch.dtype | None) -> Tensor:
     """How much of each source, written with x [B, H, S, n], is in what rows u [B, H, T, n] read: [B, H, T, S]."""
     if not rows:
-        return seen * (u @ x.mT)
+        return seen * dot(u, x.mT, low)
     if seen.shape[-3] == 1:
-        return seen.squeeze(-3) * (u @ x.mT)
+        return seen.squeeze(-3) * dot(u, x.mT, low)
     pairs = seen.transpose(-3, -2) * x.mT.unsqueeze(-3)  # [B, H, T, n, S]
     return (u.unsqueeze(-2) @ pairs).squeeze(-2)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from nldsl.compiler.affine import is_one
+from nldsl.compiler.halves import dot
 from nldsl.compiler.lowerings import rates
 from nldsl.compiler.lowerings.products import total_of
 from torch import Tensor
@@ -41,9 +42,9 @@ def _rows(weight: Weight, reading: Reading, asked: Sequence[int]) -> tuple[Tenso
         if w.x is None:
             parts.append(weight.read_of(reading.u, w, seen[i]))
             continue
-        inner = rates.inner(w.of_sources(seen[i]), reading.u, w.x, weight.passage.rows)
+        inner = rates.inner(w.of_sources(seen[i]), reading.u, w.x, weight.passage.rows, weight.low)
         if w.known is not None:
-            parts.append(inner @ w.known)
+            parts.append(dot(inner, w.known, weight.low))
         for j, c in w.answers.items():
             term = inner if is_one(c) else inner * weight.line(c)[..., None, :]
             system[j] = term if system[j] is none else system[j] + term

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 from nldsl.compiler.affine import Answer, Form, NotAffine, Number, is_one
+from nldsl.compiler.halves import dot, pays
 from nldsl.compiler.lowerings import rates, system
 from nldsl.compiler.lowerings.passage import Passage, Terms, line_of
 from nldsl.compiler.lowerings.products import total_of
@@ -58,11 +59,13 @@ class Weight:
     """A weight [batch, 1, heads, *shape] over `ticks` ticks. key: the rows that its gradient belongs to. now: what the
     weight "w" and the states of its rules are, as far as the tick is told. kept: what is left of states of before.
     anew: the states that begin at the first tick; left: those that begin anew after the last one. mapped: the states
-    that something other than a sum is made of. by_row: whether every row of the weight has rates of its own."""
+    that something other than a sum is made of. by_row: whether every row of the weight has rates of its own. low: what
+    the factors of its products are rounded to, under autocast; states, rates and systems are not."""
 
     passage: Passage
 
-    def __init__(self, value: Tensor, ticks: int) -> None:
+    def __init__(self, value: Tensor, ticks: int, low: torch.dtype | None = None) -> None:
+        self.low = low
         self.shape, self.dtype, self.device = tuple(value.shape[3:]), value.dtype, value.device
         self.lead = (value.shape[0], value.shape[2], ticks)
         self.states: dict[str, Tensor] = {"w": value}
@@ -178,7 +181,7 @@ class Weight:
             return (u.unsqueeze(-2) @ whole).squeeze(-2)
         r = w.r if w.r is not None else w.known
         assert r is not None
-        return rates.inner(seen, u, w.x, self.passage.rows) @ r
+        return dot(rates.inner(seen, u, w.x, self.passage.rows, self.low), r, self.low)
 
     def line(self, c: Number) -> Tensor:
         """A coefficient of answers, [batch or 1, heads or 1, ticks or 1]."""
@@ -194,7 +197,7 @@ class Weight:
     def carried(self, u: Tensor, alpha: Mapping[str, Tensor]) -> list[Tensor]:
         """What rows read of the states before the first tick."""
         carried = [n for n in alpha if self._carries("w", n)]
-        return [rates.read(alpha[n], u, self.states[n].squeeze(1), self.passage.rows) for n in carried]
+        return [rates.read(alpha[n], u, self.states[n].squeeze(1), self.passage.rows, self.low) for n in carried]
 
     def _whole(self, form: Form, passage: Passage) -> Tensor:
         alpha, seen = passage.spread(form)
@@ -237,7 +240,9 @@ class Weight:
     def _added(self, total: Tensor | None, x: Tensor, r: Tensor) -> Tensor:
         """total + x^T r, with one pass over the weight less than a product and a sum."""
         if total is None:
-            return x.mT @ r
+            return dot(x.mT, r, self.low)
+        if self.low is not None and pays(x.shape[-1], r):
+            return total + dot(x.mT, r, self.low)
         rows, right = x.mT.expand(*self.lead[:2], -1, -1), r.expand(*self.lead[:2], -1, -1)
         return torch.baddbmm(total.flatten(0, 1), rows.flatten(0, 1), right.flatten(0, 1)).reshape(total.shape)
 

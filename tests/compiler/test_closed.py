@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from nldsl.compiler import halves
 from nldsl.compiler.lowerings.products import Products, products
 from nldsl.compiler.module import CompiledModule
 from torch import Tensor
@@ -114,6 +115,20 @@ def test_it_loses_no_more_than_token_by_token(rule: str, alike: float, dtype: to
     exact = found(rule, "recurrence", given, torch.float64)
     closed, slow = (errors(found(rule, only, given, dtype), exact) for only in ("", "recurrence"))
     assert all(a <= 2 * b + torch.finfo(dtype).eps for a, b in zip(closed, slow, strict=True)), (closed, slow)
+
+
+@pytest.mark.parametrize(("rule", "alike"), [(rule, alike) for rule in RULES for alike in (0.0, 0.9)])
+def test_under_autocast_it_loses_no_more_than_token_by_token(
+    rule: str, alike: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Products in half precision, small ones too; states, gates and what is solved in float32."""
+    monkeypatch.setattr(halves, "ENOUGH", {})
+    given = [x.float().double() for x in streams("usual", alike)]
+    exact = found(rule, "recurrence", given, torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        closed, slow = (errors(found(rule, only, given, torch.float32), exact) for only in ("", "recurrence"))
+    eps = torch.finfo(torch.bfloat16).eps
+    assert all(a <= 2 * b + eps for a, b in zip(closed, slow, strict=True)), (closed, slow)
 
 
 @pytest.mark.parametrize("there", ["a", "ab", "abc"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from nldsl.compiler import halves
 from nldsl.compiler.module import CompiledModule
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
@@ -193,12 +194,30 @@ def apart(found: Tensor, exact: Tensor) -> float:
     return float((found - exact).norm().detach() / exact.norm().detach())
 
 
-def test_autocast_leaves_what_learns_alone() -> None:
+def test_autocast_rounds_products_of_what_learns_where_that_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones not on a CPU; and never what a memory keeps."""
     module = stirred(nldsl.compile_text(BARE))
-    x = given(module, TICKS)
+    x = torch.nn.functional.normalize(given(module, TICKS), dim=-1)
     expected, _ = module(x)
     with bfloat16():
         assert torch.equal(module(x)[0], expected)
+        monkeypatch.setattr(halves, "ENOUGH", {})
+        y, state = module(x)
+    assert 0 < apart(y, expected) < 0.02
+    assert y.dtype is torch.float32 and floats(state) == {torch.float32}
+
+
+@pytest.mark.parametrize("patience", [8, 0])
+def test_gradients_are_taken_inside_autocast_too(patience: int) -> None:
+    """What a backward pass runs has its types already."""
+    module = program("DeltaNet", torch.float32)
+    module.runner.steps.patience = patience
+    x = given(module, TICKS)
+    with bfloat16():
+        loss = module(x)[0].square().mean()
+        inside = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
+    outside = torch.autograd.grad(loss, list(module.parameters()))
+    assert apart(flat([*inside]), flat([*outside])) < (1e-6 if patience == 0 else 0.02)
 
 
 def test_autocast_leaves_other_dtypes_alone() -> None:
