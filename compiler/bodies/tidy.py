@@ -62,10 +62,9 @@ def _is_new(node: fx.Node) -> bool:
 
 def _number(node: fx.Node, numbers: dict[Any, Any]) -> None:
     """Note whether all that a node gives is one number, and let it be multiplied as one."""
-    if node.target is aten.ones_like.default or (node.target is aten.pow.Tensor_Scalar and node.args[1] == 0):
-        numbers[node] = 1.0
-    elif node.target in (aten.full_like.default, aten.full.default) and isinstance(node.args[1], float):
-        numbers[node] = node.args[1]
+    known = 1.0 if node.target is aten.pow.Tensor_Scalar and node.args[1] == 0 else constant(node)
+    if known is not None and _dtype(node) and _dtype(node).is_floating_point:
+        numbers[node] = known
     elif node.target in PASSING and node.args[0] in numbers:
         numbers[node] = numbers[node.args[0]]
     elif node.target in (aten.mul.Tensor, aten.mul.Scalar):
