@@ -1,7 +1,8 @@
 """A body's backward pass as a graph of its own: what autograd would do at every chunk, worked out once.
 
 The body and its gradient are traced together and cut in two: what the results need, and what their gradients need of
-that. Both are rewritten (`rewrites.py`), and autograd sees one operation per chunk.
+that. Both are rewritten (`rewrites.py`), and autograd sees one operation per chunk. Graphs are called by their
+`forward`: what hooks into all modules, as torch's counter of FLOPs does, is about those of users.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Body:
     def __call__(self, inputs: Sequence[Tensor], stretched: bool) -> list[Tensor]:
         """The body's results. stretched: they will be computed again, and then must be in the same way."""
         wanted = tuple(x.requires_grad for x in inputs)
-        run: Callable[..., Any] = self.graph
+        run: Callable[..., Any] = self.graph.forward
         if torch._C._functorch.peek_interpreter_stack() is None:
             differentiated = torch.is_grad_enabled() and any(wanted)
             run = self._adjoint(inputs, wanted, stretched) if differentiated else self.plain()
@@ -62,7 +63,7 @@ class Body:
                 return adjoint
         if stretched or wanted in self.refused:
             self.refused.add(wanted)
-            return self.graph
+            return self.graph.forward
         self.adjoints.append(Adjoint(self.graph, inputs, self._lasting(inputs, wanted), self.handed, self.compiler))
         return self.adjoints[-1]
 
@@ -70,7 +71,7 @@ class Body:
         """wanted, and the state where a chunk leaves one that the next will differentiate: one adjoint for all."""
         while True:
             with torch.enable_grad():
-                results = self.graph(*_leaves(inputs, wanted))
+                results = self.graph.forward(*_leaves(inputs, wanted))
             more = {i for i, o in self.handed.items() if results[o].requires_grad}
             after = tuple(w or i in more for i, w in enumerate(wanted))
             if after == wanted:
@@ -92,7 +93,7 @@ class Adjoint:
     ) -> None:
         self.body, self.wanted, self.compiler = body, wanted, compiler
         with torch.enable_grad():
-            results = body(*_leaves(inputs, wanted))
+            results = body.forward(*_leaves(inputs, wanted))
         places: dict[int, int] = {}  # of results that are the same tensor
         self.order = [places.setdefault(id(x), len(places)) for x in results]
         unique = self._unique(results)
@@ -152,7 +153,7 @@ class Adjoint:
     def once_more(self, inputs: Sequence[Tensor], given: Sequence[Tensor | None]) -> list[Tensor | None]:
         """The gradients through the body itself."""
         tangents = [self.tangent(i, x, inputs) for i, x in enumerate(given)]
-        return self.gradients(self._unique(self.body(*inputs)), inputs, tangents, True)
+        return self.gradients(self._unique(self.body.forward(*inputs)), inputs, tangents, True)
 
     def _unique(self, results: Sequence[Tensor]) -> list[Tensor]:
         return [results[self.order.index(i)] for i in range(max(self.order) + 1)]
@@ -161,7 +162,7 @@ class Adjoint:
         """The results, then the gradients."""
         leaves = _leaves(inputs, self.wanted)
         with torch.enable_grad():
-            results = self._unique(self.body(*leaves))
+            results = self._unique(self.body.forward(*leaves))
         with _no_autocast(leaves[0].device.type):  # as autograd does at run time
             return [*results, *self.gradients(results, leaves, tangents, False)]
 
@@ -186,7 +187,7 @@ def finished(graph: fx.GraphModule, compiler: Compiler | None) -> Callable[..., 
         rewritten(graph)
     if compiler is not None:
         return compiler(graph, False)
-    return (inplace(graph) if pure else graph).forward  # not through the hooks of modules
+    return (inplace(graph) if pure else graph).forward
 
 
 def _no_autocast(device: str) -> AbstractContextManager[Any]:

@@ -32,7 +32,7 @@ class Mapped:
         """axes: the one of an input along which its chunks lie, None for none."""
         met = self._met.setdefault((*axes, *((x.shape, x.stride(), x.dtype) for x in inputs)), _Met())
         met.count += 1
-        mapped = torch.vmap(self.graph, in_dims=tuple(axes))
+        mapped = torch.vmap(lambda *x: self.graph.forward(*x), in_dims=tuple(axes))
         if met.body is None and met.count > self.patience and torch._C._functorch.peek_interpreter_stack() is None:
             met.body = Body(traced(mapped, inputs), {}, None)
         results = mapped(*inputs) if met.body is None else met.body(inputs, False)

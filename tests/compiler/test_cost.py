@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from nldsl.compiler import compiled
 from nldsl.compiler.cost.costs import Cost, cost
 from nldsl.compiler.cost.devices import DEVICES, device_of
 from nldsl.compiler.cost.owners import block_of
 from nldsl.compiler.cost.reading import kinds
 from nldsl.compiler.cost.runs import Subject
+from torch.utils.flop_counter import FlopCounterMode
 
 import nldsl
 from nldsl.program import front_end
@@ -47,6 +49,19 @@ def both(request: pytest.FixtureRequest) -> tuple[Cost, Real]:
 def test_flops_are_those_of_torchs_counter(both: tuple[Cost, Real]) -> None:
     said, real = both
     assert said.total.train_flops * BATCH * LENGTH == pytest.approx(real.flops(), rel=0.1)
+
+
+def test_torchs_counter_may_be_on_while_bodies_are_traced() -> None:
+    """It hooks into all modules, the graphs of bodies too if they are called as such."""
+    graph = nldsl.load("std.titans:LMM", dim=8, heads=2, chunk=8)
+    module = compiled(graph)
+    module.runner.steps.patience = 0
+    x = torch.randn(BATCH, LENGTH, 8, requires_grad=True)
+    for _ in range(2):  # a body that is traced is run once more
+        with FlopCounterMode(display=False) as counted:
+            module(x)[0].sum().backward()
+    said = cost(graph, batch=BATCH, length=LENGTH).total.train_flops * BATCH * LENGTH
+    assert counted.get_total_flops() == pytest.approx(said, rel=0.1)
 
 
 def test_state_is_exact(both: tuple[Cost, Real]) -> None:
