@@ -11,11 +11,13 @@ ENOUGH = {"cpu": 1 << 19}
 
 def dot(a: Tensor, b: Tensor, low: torch.dtype | None) -> Tensor:
     """a [..., n, k] @ b [..., k, m]. low: the type that autocast asks for, if it is on."""
-    if low is None or not pays(a.shape[-2], b):
+    if low is None or not pays(low, a.shape[-2], b):
         return a @ b
     return (a.to(low) @ b.to(low)).to(a.dtype)
 
 
-def pays(rows: int, matrix: Tensor) -> bool:
-    """Whether rows times a matrix [..., k, m] are made faster so."""
-    return rows * matrix.shape[-2] * matrix.shape[-1] >= ENOUGH.get(matrix.device.type, 0)
+def pays(low: torch.dtype | None, rows: int, matrix: Tensor) -> bool:
+    """Whether rows times a matrix [..., k, m] of a memory are made faster so. What a step writes can be too small for
+    float16, so that is left to projections."""
+    large = rows * matrix.shape[-2] * matrix.shape[-1] >= ENOUGH.get(matrix.device.type, 0)
+    return low is torch.bfloat16 and large

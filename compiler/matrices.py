@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.flop_counter import bmm_flop, mm_flop, register_flop_formula
 
@@ -27,7 +28,10 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     if not a.is_cpu:
         return a @ b
     if a.dim() == 3:
-        return torch.stack([_by_onednn(x, y) for x, y in zip(a, b, strict=True)])
+        found = a.new_empty(*a.shape[:-1], b.shape[-1])
+        for into, x, y in zip(found, a, b, strict=True):
+            into.copy_(_by_onednn(x, y))
+        return found
     if a.stride(0) == 1 and a.shape[0] > b.shape[1]:  # what lies across is turned first: the smaller matrix then
         return _by_onednn(b.t(), a.t()).t().contiguous()
     return _by_onednn(a, b)
@@ -44,7 +48,8 @@ def _(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _kept(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
+    a, b = inputs
+    ctx.save_for_backward(a if b.requires_grad else None, b if a.requires_grad else None)
 
 
 def _gradients(ctx: Any, given: Tensor) -> tuple[Tensor | None, Tensor | None]:
@@ -63,34 +68,36 @@ def _flops(a: Any, b: Any, *args: Any, **kwargs: Any) -> int:
 
 def multiplied(a: Tensor, b: Tensor) -> Tensor:
     """a @ b, of two matrices or of two rows of them."""
-    return product(a, b) if pays(a, b) else a @ b
+    return product(a, b) if a.is_cpu and pays(a, b) else a @ b
 
 
 def by_rows(x: Tensor, w: Tensor) -> Tensor:
     """x [..., n] @ w [n, m]. What records operators, or transforms them, is given the one it knows."""
-    if not x.is_cpu or torch.compiler.is_compiling() or _recorded() or torch.is_autocast_enabled("cpu"):
+    known = torch.compiler.is_compiling() or get_proxy_mode() is not None or transformed()
+    if known or not x.is_cpu or torch.is_autocast_enabled("cpu"):
         return x @ w
     rows = x.flatten(0, -2)
     return product(rows, w).view(*x.shape[:-1], w.shape[-1]) if pays(rows, w) else x @ w
 
 
-def _recorded() -> bool:
-    return torch._C._functorch.peek_interpreter_stack() is not None or get_proxy_mode() is not None
+def transformed() -> bool:
+    """Whether a transform of `torch.func` is under way, or derivatives are taken forwards."""
+    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
 
 def pays(a: Tensor, b: Tensor) -> bool:
-    """Whether a product of two matrices, or of two rows of them, is faster so."""
+    """Whether a product of two matrices, or of two rows of them, is faster so on a CPU."""
     if not AT_HAND or a.dtype is not torch.float32 or b.dtype is not torch.float32:
         return False
-    rows, inner, columns = (n if isinstance(n, int) else n.node.hint for n in (*a.shape[-2:], b.shape[-1]))
+    rows, inner, columns = (n if isinstance(n, int) else n.node.hint or 0 for n in (*a.shape[-2:], b.shape[-1]))
     thin = a.dim() == 2 and columns in THIN
-    return rows * inner * columns >= (ENOUGH_IF_THIN if thin else ENOUGH) and a.device.type in ("cpu", "meta")
+    return rows * inner * columns >= (ENOUGH_IF_THIN if thin else ENOUGH)
 
 
-def chosen(graph: fx.Graph) -> None:
-    """Let a graph of aten operators make products so where that pays."""
+def chosen(graph: fx.Graph, device: str = "") -> None:
+    """Let a graph of aten operators make products so where that pays. device: where it runs, else its nodes know."""
     for target in (aten.mm.default, aten.bmm.default):
         for node in graph.find_nodes(op="call_function", target=target):
             a, b = (n.meta.get("val") for n in node.args)
-            if a is not None and b is not None and pays(a, b):
+            if a is not None and b is not None and (device or a.device.type) == "cpu" and pays(a, b):
                 node.target = torch.ops.nldsl.product.default

@@ -159,9 +159,11 @@ class Piece:
 
     def _halved(self, name: str, args: Sequence[Any]) -> bool:
         """Whether this is a product in half precision: always where nothing writes the matrix."""
-        if name in self.facts.projections:
-            return True
-        return name in self.facts.products and pays(args[0].shape[1] if args[1].shape[1] == 1 else 1, args[1])
+        facts = self.facts
+        if name in facts.projections or name not in facts.products:
+            return name in facts.projections
+        rows = args[0].shape[1] if args[1].shape[1] == 1 else 1  # as many as share a matrix
+        return pays(self.machine.low, rows, args[1])
 
     def within(self, body: Body, values: dict[str, Any]) -> Piece:
         """The same ticks of a body inside this one: an objective, or the start of a memory."""

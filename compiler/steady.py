@@ -61,4 +61,10 @@ class Steady:
 
     def after(self, frame: Frame) -> Frame:
         """The frame after the last of these chunks."""
-        return self.needs.after(frame, restored(self.frame, iter(self.given), self.needs.names.original))
+        given = owned(self.body, self.given)
+        return self.needs.after(frame, restored(self.frame, iter(given), self.needs.names.original))
+
+
+def owned(body: Step, results: Sequence[Tensor]) -> list[Tensor]:
+    """What a body gives, for those outside: what chunks hand on as it is stays theirs."""
+    return [x.clone() if i in body.fixed else x for i, x in enumerate(results)]

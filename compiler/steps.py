@@ -30,7 +30,7 @@ from nldsl.compiler.needs import Needs, mode, needs_of
 from nldsl.compiler.nested import flattened, paths, restored
 from nldsl.compiler.piece import Piece
 from nldsl.compiler.recompute import Untraced
-from nldsl.compiler.steady import Steady
+from nldsl.compiler.steady import Steady, owned
 from torch import Tensor, fx, nn
 
 _numbers = count()
@@ -42,7 +42,7 @@ Called = Callable[[Sequence[Tensor], bool], list[Tensor]]  # its inputs, and whe
 class Step:
     """A body that was met: how often, what is called, its graph once it is traced, what of it is done before the loop
     (for one chunk, and for many), which result an input is at the next chunk, whether that is of the same body as far
-    as the state goes, the form of its results."""
+    as the state goes, which results are handed on as they are, the form of its results."""
 
     met: int = 0
     call: Called | None = None
@@ -53,6 +53,7 @@ class Step:
     mapped: Mapped | None = None
     handed: Mapping[int, int] = field(default_factory=dict)
     steady: bool = False
+    fixed: frozenset[int] = frozenset()
     form: Any = None
     title: str = ""
 
@@ -158,6 +159,8 @@ class Steps:
         if body.hoisted:
             body.early, body.mapped = Body(body.hoisted.early, {}, None), Mapped(body.hoisted.early, self.patience)
         body.call = self.called(body.hoisted.late if body.hoisted else graph, body.handed)
+        if isinstance(body.call, Body):
+            body.fixed = frozenset(body.call.fixed.before)
 
     def _asked(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> Asked:
         needs = self._needs.get(id(todo))
@@ -214,7 +217,7 @@ class Steps:
     def _finish(asked: Asked, body: Step, results: Sequence[Tensor]) -> None:
         """Bring a piece up to date with what a body gave."""
         piece = asked.piece
-        after = restored(body.form, iter(results), asked.needs.names.original)
+        after = restored(body.form, iter(owned(body, results)), asked.needs.names.original)
         piece.frame = asked.needs.after(piece.frame, after["frame"])
         for name, value in after["values"].items():
             piece.values[name] = value

@@ -21,6 +21,7 @@ from nldsl.compiler.bodies.silent import silent, without
 from nldsl.compiler.bodies.tidy import attached, slopes, tidied, writes
 from nldsl.compiler.bodies.tracing import recorded
 from nldsl.compiler.bodies.views import sunk
+from nldsl.compiler.matrices import transformed
 from torch import Tensor, fx
 
 Compiler = Callable[[Callable[..., Any], bool | None], Callable[..., Any]]
@@ -43,18 +44,18 @@ class Body:
         """The body's results. stretched: they will be computed again, and then must be in the same way."""
         wanted = tuple(x.requires_grad for x in inputs)
         run: Callable[..., Any] = self.graph.forward
-        if torch._C._functorch.peek_interpreter_stack() is None:
+        if not transformed():
             differentiated = torch.is_grad_enabled() and any(wanted)
-            run = self._adjoint(inputs, wanted, stretched) if differentiated else self.plain()
+            run = self._adjoint(inputs, wanted, stretched) if differentiated else self.plain(inputs[0].device.type)
         return self.fixed.filled(inputs, run(*inputs))
 
-    def plain(self) -> Callable[..., Any]:
+    def plain(self, device: str) -> Callable[..., Any]:
         """The body without gradients: that of an adjoint, where another would have to be compiled."""
         if self.compiler is not None and self.adjoints:
             return self.adjoints[-1].results
         if self._plain is None:
             given = self.graph.graph.find_nodes(op="placeholder")
-            self._plain = finished(part(self.graph, given, results_of(self.graph)), self.compiler)
+            self._plain = finished(part(self.graph, given, results_of(self.graph)), self.compiler, device)
         return self._plain
 
     def _adjoint(self, inputs: Sequence[Tensor], wanted: Wanted, stretched: bool) -> Callable[..., Any]:
@@ -91,7 +92,7 @@ class Adjoint:
         handed: Mapping[int, int],
         compiler: Compiler | None = None,
     ) -> None:
-        self.body, self.wanted, self.compiler = body, wanted, compiler
+        self.body, self.wanted, self.compiler, self.device = body, wanted, compiler, inputs[0].device.type
         with torch.enable_grad():
             results = body.forward(*_leaves(inputs, wanted))
         places: dict[int, int] = {}  # of results that are the same tensor
@@ -108,7 +109,7 @@ class Adjoint:
             unreal(joint.graph)
             sunk(joint.graph)  # what is kept then lies as it is needed
         forward, self._whole = self._cut(joint)
-        self.forward = finished(forward, compiler)
+        self.forward = finished(forward, compiler, self.device)
         found = iter(results_of(self._whole))
         heard = {i for i, w in enumerate(wanted) if w and next(found) is not None}
         learnt = [i for i, learnt in enumerate(self.learnt) if learnt]
@@ -136,7 +137,7 @@ class Adjoint:
         if lean not in self._ways:
             tangents = self._whole.graph.find_nodes(op="placeholder")[-len(self.tangents) :]
             left = without(self._whole, [tangents[i] for i in self.silent if lean])
-            self._ways[lean] = finished(left, self.compiler)
+            self._ways[lean] = finished(left, self.compiler, self.device)
         return self._ways[lean]
 
     def tangent(self, place: int, given: Tensor | None, saved: Sequence[Tensor]) -> Tensor:
@@ -180,14 +181,14 @@ class Adjoint:
         return part(joint, inputs, [*results, *kept]), part(joint, [*inputs, *kept, *tangents], gradients)
 
 
-def finished(graph: fx.GraphModule, compiler: Compiler | None) -> Callable[..., Any]:
-    """What is called in place of a graph."""
+def finished(graph: fx.GraphModule, compiler: Compiler | None, device: str) -> Callable[..., Any]:
+    """What is called in place of a graph, on a device."""
     pure = not writes(graph.graph)
     if pure:
         rewritten(graph)
     if compiler is not None:
         return compiler(graph, False)
-    return (inplace(graph) if pure else graph).forward
+    return (inplace(graph, device) if pure else graph).forward
 
 
 def _no_autocast(device: str) -> AbstractContextManager[Any]:

@@ -54,9 +54,9 @@ DIRECT: dict[Any, Any] = {
 }
 
 
-def inplace(module: fx.GraphModule) -> fx.GraphModule:
-    """The same graph, to be run as it is. Its inputs are not written over."""
-    matrices.chosen(module.graph)
+def inplace(module: fx.GraphModule, device: str) -> fx.GraphModule:
+    """The same graph, to be run as it is on a device. Its inputs are not written over."""
+    matrices.chosen(module.graph, device)
     storages = _Storages(module.graph)
     for node in module.graph.nodes:
         over = next(storages.free(node), None)

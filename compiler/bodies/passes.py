@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 from nldsl.compiler import matrices
-from nldsl.compiler.bodies.nodes import value
-from torch import fx
+from torch import Tensor, fx
 from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
 
 aten = torch.ops.aten
@@ -31,13 +30,19 @@ class Passes(CustomGraphPass):
         summed(graph)
 
     def uuid(self) -> Any:
-        return get_hash_for_files((matrices.__file__, __file__))
+        return get_hash_for_files((matrices.__file__, __file__), str(matrices.AT_HAND))
 
 
 def summed(graph: fx.Graph) -> None:
-    """Let a product be added to a sum where it stands, if nothing else reads that: inductor would copy it first."""
+    """On a CPU, let a product be added to a sum where it stands, if nothing else reads that: inductor would copy it."""
     for node in graph.find_nodes(op="call_function", target=aten.baddbmm.default):
-        total = node.args[0]
-        alone = total.target in OWN and len(total.users) == 1
-        if alone and not node.kwargs and value(total).shape == value(node).shape and value(total).is_contiguous():
+        total, *factors = node.args
+        alone = total.target in OWN and len(total.users) == 1 and total not in factors
+        if alone and not node.kwargs and _alike(total.meta.get("val"), node.meta.get("val")):
             node.target = aten.baddbmm_.default
+
+
+def _alike(total: Any, result: Any) -> bool:
+    if not isinstance(total, Tensor) or not isinstance(result, Tensor):
+        return False
+    return total.shape == result.shape and total.is_contiguous() and total.device.type == "cpu"

@@ -42,7 +42,8 @@ def _rows(weight: Weight, reading: Reading, asked: Sequence[int]) -> tuple[Tenso
         if w.x is None:
             parts.append(weight.read_of(reading.u, w, seen[i]))
             continue
-        inner = rates.inner(w.of_sources(seen[i]), reading.u, w.x, weight.passage.rows, weight.low)
+        low = None if w.answers else weight.low  # what is solved is not rounded
+        inner = rates.inner(w.of_sources(seen[i]), reading.u, w.x, weight.passage.rows, low)
         if w.known is not None:
             parts.append(dot(inner, w.known, weight.low))
         for j, c in w.answers.items():

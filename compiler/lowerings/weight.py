@@ -241,7 +241,7 @@ class Weight:
         """total + x^T r, with one pass over the weight less than a product and a sum."""
         if total is None:
             return dot(x.mT, r, self.low)
-        if self.low is not None and pays(x.shape[-1], r):
+        if pays(self.low, x.shape[-1], r):
             return total + dot(x.mT, r, self.low)
         rows, right = x.mT.expand(*self.lead[:2], -1, -1), r.expand(*self.lead[:2], -1, -1)
         return torch.baddbmm(total.flatten(0, 1), rows.flatten(0, 1), right.flatten(0, 1)).reshape(total.shape)

@@ -6,6 +6,9 @@ import torch
 from nldsl.compiler.bodies.adjoint import Body
 from nldsl.compiler.bodies.tracing import traced
 from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
+
+import nldsl
 
 
 def restarting(w: Tensor, s: Tensor, count: Tensor, x: Tensor) -> list[Tensor]:
@@ -34,6 +37,43 @@ def test_they_are_handed_on_and_not_made_again() -> None:
     torch.testing.assert_close(second[0], inputs[0] + 2 * inputs[3])
     assert first[1] is second[1] and first[2] is second[2]
     assert torch.autograd.grad(second[0].sum(), inputs[0])[0].eq(1).all()
+
+
+def test_a_state_that_was_changed_is_not_taken_for_what_was_made() -> None:
+    inputs = drawn()
+    body = Body(traced(restarting, inputs), {0: 0, 1: 1, 2: 2}, None)
+    first = body(inputs, False)
+    first[1].fill_(5)
+    again = body([*(x.detach() for x in first[:3]), inputs[3]], False)
+    assert torch.equal(again[1], torch.zeros(2, 3))
+
+
+def test_transforms_leave_nothing_behind() -> None:
+    inputs = drawn()
+    body = Body(traced(restarting, inputs), {0: 0, 1: 1, 2: 2}, None)
+    slope = torch.func.grad(lambda w: body([w, *inputs[1:]], False)[0].sum())(inputs[0].detach())
+    assert torch.equal(slope, torch.ones(2, 3)) and not body.fixed.made
+    assert torch.equal(body(inputs, False)[1], torch.zeros(2, 3))
+
+
+def test_the_state_of_a_call_is_the_callers() -> None:
+    """Even before the backward pass, and for the calls that go on from it."""
+    module = nldsl.compile("std.ttt:TTTLinear", dim=8, heads=2, chunk=4, dtype=torch.float64)
+    module.runner.steps.patience = 0
+    x = torch.randn(1, 16, 8, dtype=torch.float64, requires_grad=True)
+    y, state = module(x)
+    assert any(body.fixed for body in module.runner.steps.bodies.values())
+    kept = tree_map(torch.clone, state)
+    y.sum().backward(retain_graph=True)
+    moments = [t for t in tree_leaves(state) if t.is_floating_point() and not t.requires_grad and not t.any()]
+    assert moments
+    for t in moments:
+        t.fill_(3)
+    again, after = module(x, kept)
+    y.sum().backward()
+    expected, wanted = nldsl.compile("std.ttt:TTTLinear", dim=8, heads=2, chunk=4, dtype=torch.float64)(x, kept)
+    torch.testing.assert_close(again, expected)
+    torch.testing.assert_close(tree_leaves(after), tree_leaves(wanted))
 
 
 def test_another_call_gets_its_own() -> None:

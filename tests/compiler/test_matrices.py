@@ -11,6 +11,7 @@ from nldsl.compiler.bodies.inplace import inplace
 from nldsl.compiler.bodies.tracing import recorded
 from nldsl.compiler.matrices import by_rows, pays, product
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.func import grad, vmap
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -90,9 +91,26 @@ def test_a_graph_is_run_with_them(size: tuple[int, ...]) -> None:
     *lead, n, k, m = size
     a, b = drawn(*lead, n, k), drawn(*lead, k, m, seed=1)
     graph = recorded(lambda x, y: [(x @ y) + 1], [a, b])
-    (found,) = inplace(graph)(a, b)
+    (found,) = inplace(graph, "cpu")(a, b)
     near(found, a.double() @ b.double() + 1)
     assert [TARGETS[n.target] for n in graph.graph.nodes if n.target in TARGETS] == ["product"]
+
+
+@needs_onednn
+def test_only_what_gradients_need_is_kept() -> None:
+    x, w = drawn(64, 8).requires_grad_(), drawn(8, 8, seed=1)
+    node = product(x, w).grad_fn
+    assert node is not None
+    assert [None if kept is None else kept.shape for kept in node.saved_tensors] == [None, w.shape]
+
+
+@needs_onednn
+def test_derivatives_are_taken_forwards() -> None:
+    x, w, tangent = drawn(1024, 256), drawn(256, 256, seed=1), drawn(1024, 256, seed=2)
+    with forward_ad.dual_level():
+        found = forward_ad.unpack_dual(by_rows(forward_ad.make_dual(x, tangent), w)).tangent
+    assert found is not None
+    near(found, tangent.double() @ w.double())
 
 
 def test_what_records_or_transforms_sees_a_product_that_it_knows() -> None:
