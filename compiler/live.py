@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from nldsl.compiler.dependences import origins
 from nldsl.compiler.piece import Piece
+from nldsl.compiler.transforms import transformed
 from torch import Tensor
 
 from nldsl.graph import Objective
@@ -64,7 +65,7 @@ def _own(weight: Tensor) -> Tensor:
 def differentiable(runner: Runner, names: Iterable[str]) -> bool:
     """Whether plain autograd can differentiate a segment by the weights of these memories: outside of transforms, and
     where the weights that it begins with are all there is to them."""
-    inside = torch._C._functorch.peek_interpreter_stack() is not None or torch.is_inference_mode_enabled()
+    inside = transformed() or torch.is_inference_mode_enabled()
     memories = [runner.graph.memories[m] for m in names]
     starts = {o for m in memories for o in origins(m, runner.shape)} & runner.shape.running
     restart = any(m.reset_every or m.reset_when for m in memories)

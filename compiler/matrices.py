@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from nldsl.compiler.transforms import transformed
 from torch import Tensor, fx
-from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.flop_counter import bmm_flop, mm_flop, register_flop_formula
 
@@ -78,11 +78,6 @@ def by_rows(x: Tensor, w: Tensor) -> Tensor:
         return x @ w
     rows = x.flatten(0, -2)
     return product(rows, w).view(*x.shape[:-1], w.shape[-1]) if pays(rows, w) else x @ w
-
-
-def transformed() -> bool:
-    """Whether a transform of `torch.func` is under way, or derivatives are taken forwards."""
-    return torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
 
 
 def pays(a: Tensor, b: Tensor) -> bool:

@@ -21,7 +21,7 @@ from nldsl.compiler.bodies.silent import silent, without
 from nldsl.compiler.bodies.tidy import attached, slopes, tidied, writes
 from nldsl.compiler.bodies.tracing import recorded
 from nldsl.compiler.bodies.views import sunk
-from nldsl.compiler.matrices import transformed
+from nldsl.compiler.transforms import transformed
 from torch import Tensor, fx
 
 Compiler = Callable[[Callable[..., Any], bool | None], Callable[..., Any]]
@@ -164,7 +164,7 @@ class Adjoint:
         leaves = _leaves(inputs, self.wanted)
         with torch.enable_grad():
             results = self._unique(self.body.forward(*leaves))
-        with _no_autocast(leaves[0].device.type):  # as autograd does at run time
+        with _no_autocast(self.device):  # as autograd does at run time
             return [*results, *self.gradients(results, leaves, tangents, False)]
 
     def _cut(self, joint: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
@@ -217,7 +217,7 @@ class _Run(torch.autograd.Function):
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
         adjoint, saved = ctx.adjoint, ctx.saved_tensors
         tangents = [x for x, learnt in zip(given, adjoint.learnt, strict=True) if learnt]
-        with _no_autocast(saved[0].device.type):  # its operators are cast already
+        with _no_autocast(adjoint.device):  # its operators are cast already
             if torch.is_grad_enabled():
                 found = adjoint.once_more(saved[: ctx.inputs], tangents)
             else:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from nldsl.compiler.bodies.nodes import constant, part, results_of, value
 from nldsl.compiler.bodies.tidy import writes
-from nldsl.compiler.matrices import transformed
+from nldsl.compiler.transforms import transformed
 from torch import Tensor, fx
 
 

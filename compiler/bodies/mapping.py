@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from nldsl.compiler.bodies.adjoint import Body
 from nldsl.compiler.bodies.tracing import traced
+from nldsl.compiler.transforms import transformed
 from torch import Tensor, fx
 
 
@@ -33,7 +34,7 @@ class Mapped:
         met = self._met.setdefault((*axes, *((x.shape, x.stride(), x.dtype) for x in inputs)), _Met())
         met.count += 1
         mapped = torch.vmap(lambda *x: self.graph.forward(*x), in_dims=tuple(axes))
-        if met.body is None and met.count > self.patience and torch._C._functorch.peek_interpreter_stack() is None:
+        if met.body is None and met.count > self.patience and not transformed():
             met.body = Body(traced(mapped, inputs), {}, None)
         results = mapped(*inputs) if met.body is None else met.body(inputs, False)
         return [list(chunk) for chunk in zip(*(x.unbind(0) for x in results), strict=True)]

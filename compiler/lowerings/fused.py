@@ -12,6 +12,7 @@ from nldsl.compiler.lowerings.kernels import Fused
 from nldsl.compiler.lowerings.told import Unfit
 from nldsl.compiler.lowerings.weight import Weight
 from nldsl.compiler.piece import Piece
+from nldsl.compiler.transforms import transformed
 from torch import Tensor
 
 
@@ -34,8 +35,7 @@ def run(piece: Piece, chunks: Loop) -> bool:
 
 def precision(piece: Piece) -> torch.dtype | None:
     """The type of the kernels' products, None where they can't run: they can be differentiated once, not traced."""
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None
-    if piece.plain or piece.second_order or transformed or torch.compiler.is_compiling():
+    if piece.plain or piece.second_order or transformed() or torch.compiler.is_compiling():
         return None
     if piece.clock.device.type != "cuda":
         return None

@@ -88,7 +88,7 @@ class Fused(Weight):
 
     def __init__(self, value: Tensor, ticks: int, low: torch.dtype) -> None:
         super().__init__(value, ticks)
-        self.kind = low
+        self.half = low
         self.end: Tensor | None = None
 
     def settle(self) -> None:
@@ -114,7 +114,7 @@ class Fused(Weight):
     def _after_tick(self, u: Tensor) -> Tensor:
         """What rows u [B, H, T, n] read after each tick, [B, H, T, m]."""
         given: Mapping[str, Tensor] = {"q": u.transpose(1, 2).expand(self.rule.x.shape), **self.kernel.given(self.rule)}
-        given = {n: x.contiguous() if n in GATES else x.to(self.kind).contiguous() for n, x in given.items()}
+        given = {n: x.contiguous() if n in GATES else x.to(self.half).contiguous() for n, x in given.items()}
         state = self.states["w"].squeeze(1).expand(*self.lead[:2], *self.shape).contiguous()
         y, end = self.kernel.load()(**given, scale=1.0, initial_state=state, output_final_state=True)
         self.end = _Once.apply(end)  # type: ignore[no-untyped-call]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from nldsl.compiler.losses import Loss
 from nldsl.compiler.runner import Runner
 from torch import Tensor
 
-from compiler.agreement import by_aot, by_graphs, by_recurrence, wrong
+import nldsl
+from compiler.agreement import by_aot, by_graphs, by_inductor, by_recurrence, wrong
 from compiler.comparisons import TEXTS, Compared, at_once, checked_text, in_pieces, of_text, padded
 from compiler.excuses import Tally, naming
 
@@ -65,6 +67,16 @@ def test_programs_agree_from_graphs_alone() -> None:
 def test_programs_agree_under_torch_compile() -> None:
     """Each takes some seconds; `benchmarks/agree.py --way torch.compile` tries more."""
     law(2, 20, st.integers(1, 5), compare=functools.partial(at_once, build=by_aot))
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize(
+    ("name", "options", "ticks"), [("std.titans:LMM", {"chunk": 4}, 16), ("std.delta:GatedDeltaNet", {}, 256)]
+)
+def test_programs_agree_as_machine_code(name: str, options: dict[str, Any], ticks: int) -> None:
+    """Several chunks of one body. `benchmarks/agree.py` tries the whole library."""
+    torch._dynamo.reset()
+    assert not wrong(of_text(nldsl.load(name, dim=8, heads=2, **options), ticks, by_inductor))
 
 
 # Cut anywhere, with gaps
