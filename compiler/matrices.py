@@ -84,9 +84,15 @@ def pays(a: Tensor, b: Tensor) -> bool:
     """Whether a product of two matrices, or of two rows of them, is faster so on a CPU."""
     if not AT_HAND or a.dtype is not torch.float32 or b.dtype is not torch.float32:
         return False
-    rows, inner, columns = (n if isinstance(n, int) else n.node.hint or 0 for n in (*a.shape[-2:], b.shape[-1]))
+    rows, inner, columns = sizes(a, b)
     thin = a.dim() == 2 and columns in THIN
     return rows * inner * columns >= (ENOUGH_IF_THIN if thin else ENOUGH)
+
+
+def sizes(a: Tensor, b: Tensor) -> tuple[int, int, int]:
+    """Rows, terms and columns of a product; of sizes that may change, what they were."""
+    rows, inner, columns = (n if isinstance(n, int) else n.node.hint or 0 for n in (*a.shape[-2:], b.shape[-1]))
+    return rows, inner, columns
 
 
 def chosen(graph: fx.Graph, device: str = "") -> None:

@@ -1,0 +1,122 @@
+"""Products of matrices in what inductor compiles: by a kernel of our own (`gemm.cpp`), as the library that torch takes
+uses half of some wide CPUs, and has much to do before a small product. Imported when something is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from nldsl.compiler.matrices import sizes
+from torch import Tensor, fx
+from torch._inductor import config, ir
+from torch._inductor.codecache import CppPythonBindingsCodeCache
+from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+from torch._inductor.kernel.mm_common import mm_args
+from torch._inductor.lowering import register_lowering
+from torch._inductor.virtualized import V
+
+aten = torch.ops.aten
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+ARGUMENTS = ["const float*"] * 3 + ["float*"] + ["int64_t"] * 17 + ["float"] * 2 + ["int64_t"]
+FLAGS = ("-mavx512f", "-mfma")
+AT_HAND = torch.backends.cpu.get_cpu_capability() == "AVX512"
+TARGETS = (aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default)
+LEAST = 2  # rows and columns; terms twice that
+
+
+@torch.library.custom_op("nldsl::gemm", mutates_args=(), tags=(torch.Tag.flexible_layout,))
+def gemm(a: Tensor, b: Tensor, total: Tensor | None, beta: float, alpha: float) -> Tensor:
+    """beta * total + alpha * a @ b, of a [n, k], b [k, m] and total [n, m], or of rows of them. total: broadcast."""
+    product = alpha * (a @ b)
+    return product if total is None else beta * total + product
+
+
+@gemm.register_fake
+def _(a: Tensor, b: Tensor, total: Tensor | None, beta: float, alpha: float) -> Tensor:
+    return a.new_empty(*a.shape[:-1], b.shape[-1])
+
+
+@cache
+def kernel() -> Callable[..., None]:
+    """The kernel: of a, b, total and what it writes, then of numbers, as `gemm.cpp` has them."""
+    made: Callable[..., None] = CppPythonBindingsCodeCache.load_pybinding(
+        ARGUMENTS, SOURCE.read_text(), extra_flags=FLAGS
+    )
+    return made
+
+
+class Product(ir.ExternKernelOut):
+    """A call of the kernel in what inductor writes. It is told where numbers lie: no view is made at run time."""
+
+    def codegen(self, wrapper: Any) -> None:
+        inputs: list[Any] = [*self.inputs]
+        a, b, *total = inputs
+        beta, alpha = self.constant_args
+        lies = [*_lies(a), *_lies(b), *(_lies(total[0])[:3] if total else (0, 0, 0)), *_lies(self)[1:3]]
+        shape = [*([1, *a.get_size()])[-3:], b.get_size()[-1]]
+        numbers = [*lies, *shape, float(beta if total else 0), float(alpha), torch.get_num_threads()]
+        tensors = [x.get_name() for x in (a, b, *(total or [self]), self)]
+        for line in (f"from {__name__} import kernel as gemm_kernel", "gemm = gemm_kernel()"):
+            wrapper.add_import_once(line)
+        self.codegen_comment(wrapper)
+        wrapper.writeline(f"gemm({', '.join([*tensors, *map(wrapper.codegen_sizevar, numbers)])})")
+
+
+def _lies(x: Any) -> list[Any]:
+    """Where its numbers begin in the tensor of its name, and the steps to the next matrix, row and column."""
+    first = x.get_layout().offset if isinstance(x, ir.ReinterpretView) else 0
+    return [first, *([0, *x.get_stride()])[-3:]]
+
+
+def _lying(x: Any, *axes: int) -> Any:
+    """x as it is where its numbers follow one another along one of the axes, else a copy that lies row by row."""
+    lying: Any = ir.ExternKernel.unwrap_storage([x])[0]
+    lying.freeze_layout()
+    steps = [lying.get_stride()[axis] for axis in axes]
+    return x if any(V.graph.sizevars.statically_known_equals(s, 1) for s in steps) else ir.ExternKernel.copy_input(x)
+
+
+@register_lowering(torch.ops.nldsl.gemm.default, type_promotion_kind=None)
+def _(a: Any, b: Any, total: Any, beta: float, alpha: float) -> Any:
+    totals = [] if total is None else [total]
+    _, _, _, layout, a, b, *others = mm_args(a, b, *totals)  # type: ignore[no-untyped-call]
+    inputs = [a, _lying(b, -2, -1), *(_lying(x, -1) for x in others)]
+    return ir.TensorBox.create(Product(layout, inputs, (beta, alpha)))
+
+
+class Products(CustomGraphPass):
+    """Products are made by the kernel where that pays. inductor's cache depends on how these are chosen."""
+
+    def __call__(self, graph: fx.Graph) -> None:
+        if AT_HAND and not config.cpp_wrapper:  # which calls nothing that is written in Python
+            for target in TARGETS:
+                for node in graph.find_nodes(op="call_function", target=target):
+                    *total, a, b = node.args
+                    _chosen(node, a, b, *total)
+
+    def uuid(self) -> Any:
+        return get_hash_for_files((__file__, str(SOURCE)), str(AT_HAND))
+
+
+def _chosen(node: fx.Node, a: fx.Node, b: fx.Node, total: fx.Node | None = None) -> None:
+    x, y = a.meta["val"], b.meta["val"]
+    beta, alpha = (node.kwargs.get(name, 1) for name in ("beta", "alpha"))
+    if pays(x, y):
+        node.target, node.args, node.kwargs = torch.ops.nldsl.gemm.default, (a, b, total, beta, alpha), {}
+    elif node.target is aten.baddbmm.default and beta == 1 and 1 in sizes(x, y)[::2]:
+        with node.graph.inserting_before(node):
+            product = node.graph.call_function(aten.bmm.default, (a, b))
+        product.meta["val"] = x @ y
+        node.target, node.args, node.kwargs = aten.add.Tensor, (total, product), {"alpha": alpha}
+
+
+def pays(a: Tensor, b: Tensor) -> bool:
+    """Whether a product of two matrices, or of two rows of them, is faster so. A row or a column is best left to
+    inductor: it is fused with what is around it."""
+    single = a.is_cpu and a.dtype is b.dtype is torch.float32
+    rows, terms, columns = sizes(a, b)
+    return single and min(rows, columns) >= LEAST and terms >= 2 * LEAST

@@ -1,0 +1,184 @@
+"""The kernel for products in machine code: the numbers that torch gives, in every layout, size and combination."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from itertools import product
+
+import pytest
+import torch
+from nldsl.compiler.bodies import gemm
+from nldsl.compiler.bodies.standalone import Standalone
+from nldsl.compiler.bodies.tracing import recorded
+from nldsl.compiler.module import CompiledModule
+from torch import Tensor
+
+import nldsl
+
+pytestmark = [
+    pytest.mark.skipif(not gemm.AT_HAND, reason="the kernel is for CPUs with AVX-512"),
+    pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler"),
+]
+OP = torch.ops.nldsl.gemm.default
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def across(x: Tensor) -> Tensor:
+    """The same numbers, column by column."""
+    return x.mT.contiguous().mT
+
+
+def inside(x: Tensor) -> Tensor:
+    """The same numbers within a larger tensor."""
+    return torch.nn.functional.pad(x, (3, 5, 2, 1))[..., 2:-1, 3:-5]
+
+
+def strewn(x: Tensor) -> Tensor:
+    """The same numbers, none beside another."""
+    return torch.stack([x, -x], -1)[..., 0]
+
+
+LAYOUTS = (Tensor.contiguous, across, inside)
+
+
+def near(found: Tensor, wanted: Tensor) -> None:
+    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+def called(a: Tensor, b: Tensor, total: Tensor | None, beta: float, alpha: float) -> Tensor:
+    """The kernel itself; what it does not write stays NaN."""
+    out = torch.full((*a.shape[:2], b.shape[2]), torch.nan)
+    sums = (0, 0) if total is None else total.stride()[:2]
+    lies = (0, *a.stride(), 0, *b.stride(), 0, *sums, *out.stride()[:2])
+    factors = (0.0 if total is None else beta, alpha)
+    gemm.kernel()(a, b, out if total is None else total, out, *lies, *a.shape, b.shape[2], *factors, 2)
+    return out
+
+
+SIZES = [
+    (1, 1, 1, 1),
+    (3, 5, 7, 9),
+    (2, 17, 300, 70),
+    (8, 16, 64, 256),
+    (1, 200, 129, 16),
+    (2, 33, 16, 200),
+    (5, 6, 128, 64),
+]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_products_of_every_layout(size: tuple[int, int, int, int]) -> None:
+    c, n, k, m = size
+    for left, right, lay in product(LAYOUTS, LAYOUTS, LAYOUTS):
+        if lay is across:
+            continue
+        a, b, total = left(drawn(c, n, k)), right(drawn(c, k, m, seed=1)), lay(drawn(c, n, m, seed=2))
+        if 1 not in b.stride()[1:]:
+            continue
+        wanted = a.double() @ b.double()
+        near(called(a, b, None, 1, 1), wanted)
+        near(called(a, b, total, 0.5, -2), 0.5 * total.double() - 2 * wanted)
+
+
+def test_a_total_may_be_one_row_for_all() -> None:
+    a, b, row = drawn(2, 20, 16), drawn(2, 16, 40, seed=1), drawn(40, seed=2)
+    near(called(a, b, row.expand(2, 20, 40), 1, 1), a.double() @ b.double() + row.double())
+
+
+def several(total: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+    """Sums and products of rows of matrices, turned, cut and scaled."""
+    first = torch.baddbmm(2 * total, a, b.mT)
+    second = torch.baddbmm(first.tanh() + total, b, a, beta=0.5, alpha=-1) + total
+    return [first, second, a[:, 4:] @ second, first[..., 8:].mT @ b[:, :, 1:] + first[..., :1].mT @ total[:, :, 1:]]
+
+
+def single(total: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
+    """The same of single matrices, and one row for all."""
+    first = torch.addmm(total[0, 0], a[0], b[1].mT)
+    second = torch.addmm(first, b[0], a[0].sin(), beta=2, alpha=-1)
+    return [first, second, second.mT @ a[1, :, :12].cos(), a[0, 3:] @ first]
+
+
+@pytest.mark.parametrize("body", [several, single])
+@pytest.mark.parametrize("lay", [Tensor.contiguous, across, inside, strewn])
+def test_inductor_computes_the_same(
+    body: Callable[[Tensor, Tensor, Tensor], list[Tensor]], lay: Callable[[Tensor], Tensor]
+) -> None:
+    inputs = [lay(drawn(2, 16, 16, seed=i)) for i in range(3)]
+    chosen = Noted()
+    run = Standalone(recorded(body, inputs), {"post_grad_custom_post_pass": chosen})
+    for found, wanted in zip(run(*inputs), body(*[x.double() for x in inputs]), strict=True):
+        near(found, wanted)
+    assert chosen.count >= 4
+
+
+class Noted(gemm.Products):
+    """It notes how many products the kernel makes."""
+
+    count = 0
+
+    def __call__(self, graph: torch.fx.Graph) -> None:
+        super().__call__(graph)
+        self.count += len(graph.find_nodes(op="call_function", target=OP))
+
+    def uuid(self) -> None:
+        return None  # not kept from one run to the next
+
+
+def test_sizes_may_change() -> None:
+    """One graph for batches of any length; the kernel is told how long they are."""
+    chosen = Noted()
+    run = torch.compile(
+        lambda x, w: torch.bmm(x, w).relu() @ w, dynamic=True, options={"post_grad_custom_post_pass": chosen}
+    )
+    w = drawn(3, 16, 16)
+    for rows in (20, 24, 33):
+        x = drawn(3, rows, 16, seed=rows)
+        near(run(x, w), (x.double() @ w.double()).relu() @ w.double())
+    assert chosen.count == 2
+
+
+def test_a_memory_in_machine_code_has_the_gradients_of_double_precision() -> None:
+    """Several chunks of one body, whose products, of the gradients too, are the kernel's."""
+    torch._dynamo.reset()
+    exact = nldsl.compile("std.titans:LMM", dim=32, heads=2, chunk=8, dtype=torch.float64)
+    module = nldsl.compile("std.titans:LMM", dim=32, heads=2, chunk=8)
+    module.load_state_dict({name: x.float() for name, x in exact.state_dict().items()})
+    module.compile()
+    x, factors = drawn(2, 40, 32), drawn(2, 40, 32, seed=1)
+
+    def seen(of: CompiledModule, dtype: torch.dtype) -> list[Tensor]:
+        streams = x.to(dtype).requires_grad_()
+        y = of(streams)[0]
+        return [y, *torch.autograd.grad((y * factors).sum(), [streams, *of.parameters()])]
+
+    for _ in range(2):  # the first time, bodies are run as they are to see what they give
+        for found, wanted in zip(seen(module, torch.float32), seen(exact, torch.float64), strict=True):
+            assert (found - wanted).norm() <= 1e-5 * wanted.norm()
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "dtype", "expected"),
+    [
+        ((16, 16), (16, 16), torch.float32, True),
+        ((8, 16, 16), (8, 16, 16), torch.float32, True),
+        ((16, 1), (1, 16), torch.float32, False),  # no sum
+        ((16, 16), (16, 1), torch.float32, False),  # one is fused with what is around it
+        ((16, 16), (16, 16), torch.float64, False),
+        ((16, 16), (16, 16), torch.bfloat16, False),
+    ],
+)
+def test_it_is_for_matrices_in_single_precision(
+    a: Sequence[int], b: Sequence[int], dtype: torch.dtype, expected: bool
+) -> None:
+    assert gemm.pays(torch.empty(*a, dtype=dtype), torch.empty(*b, dtype=dtype)) is expected
+
+
+def test_what_counts_is_the_operator_that_torch_knows() -> None:
+    a, b, total = drawn(2, 9, 8), drawn(2, 8, 9, seed=1), drawn(9, seed=2)
+    near(OP(a, b, total, 0.5, 2.0), 0.5 * total.double() + 2 * (a.double() @ b.double()))
+    torch.library.opcheck(OP, (a, b, None, 0.0, 1.0), test_utils=("test_schema", "test_faketensor"))
