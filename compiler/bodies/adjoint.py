@@ -42,12 +42,13 @@ class Body:
 
     def __call__(self, inputs: Sequence[Tensor], stretched: bool) -> list[Tensor]:
         """The body's results. stretched: they will be computed again, and then must be in the same way."""
-        wanted = tuple(x.requires_grad for x in inputs)
+        used = [inputs[i] for i in self.fixed.used]
+        wanted = tuple(x.requires_grad for x in used)
         run: Callable[..., Any] = self.graph.forward
         if not transformed():
             differentiated = torch.is_grad_enabled() and any(wanted)
-            run = self._adjoint(inputs, wanted, stretched) if differentiated else self.plain(inputs[0].device.type)
-        return self.fixed.filled(inputs, run(*inputs))
+            run = self._adjoint(used, wanted, stretched) if differentiated else self.plain(used[0].device.type)
+        return self.fixed.filled(inputs, run(*used))
 
     def plain(self, device: str) -> Callable[..., Any]:
         """The body without gradients: that of an adjoint, where another would have to be compiled."""

@@ -174,10 +174,10 @@ def test_what_will_be_computed_again_is_not_traced_meanwhile() -> None:
 
 @pytest.mark.parametrize("order", [(False, True, False), (True, False, True)])
 def test_what_the_next_chunk_does_nothing_with_has_a_gradient_where_one_comes(order: tuple[bool, ...]) -> None:
-    """`w` is handed on as it is held, and the next chunk makes another: only sometimes somebody else asks for it."""
+    """`w` is handed on, and the next chunk makes another: only sometimes somebody else asks for it."""
 
     def step(w: Tensor, s: Tensor, x: Tensor, r: Tensor, g: Tensor) -> list[Tensor]:
-        return [s, s * 2 + x.transpose(1, 2).mT @ r.transpose(1, 2), x @ x.mT]
+        return [s + 1, s * 2 + x.transpose(1, 2).mT @ r.transpose(1, 2), x @ x.mT]
 
     run, inputs = body(step, {0: 0, 1: 1}), given(9)
     for asked in order:

@@ -1,4 +1,5 @@
-"""Results of a body that are one number everywhere are made once, and are nobody else's."""
+"""Results of a body that are one number everywhere are made once, and are nobody else's; inputs are handed on as they
+are."""
 
 from __future__ import annotations
 
@@ -81,3 +82,27 @@ def test_another_call_gets_its_own() -> None:
     one, two = body(drawn(), False), body(drawn(), False)
     one[1].fill_(5)
     assert torch.equal(two[1], torch.zeros(2, 3)) and torch.equal(body(drawn(), False)[1], torch.zeros(2, 3))
+
+
+def holding(w: Tensor, held: Tensor, spare: Tensor, x: Tensor) -> list[Tensor]:
+    """A weight, what it was at the chunk's beginning, and an input that nothing needs."""
+    return [w * 2 + x, w, x]
+
+
+def test_inputs_are_handed_on_as_they_are() -> None:
+    w, held, spare, x = inputs = [torch.randn(2, 3, requires_grad=True) for _ in range(4)]
+    body = Body(traced(holding, inputs), {0: 0, 1: 1}, None)
+    first = body(inputs, False)
+    second = body([*first[:2], spare, x], False)
+    assert first[1] is w and first[2] is x and second[1] is first[0]
+    assert [len(a.wanted) for a in body.adjoints] == [2]
+    given = torch.autograd.grad(second[0].sum() + 5 * second[1].sum(), (w, x, held, spare), allow_unused=True)
+    assert [g if g is None else g.unique().item() for g in given] == [14, 8, None, None]
+
+
+def test_a_body_that_only_hands_on_is_left_as_it_is() -> None:
+    x = torch.randn(2, 3, requires_grad=True)
+    body = Body(traced(lambda x: [x, torch.zeros_like(x)], [x]), {}, None)
+    same, zeros = body([x], False)
+    assert torch.equal(same, x) and torch.equal(zeros, torch.zeros(2, 3))
+    assert torch.autograd.grad(same.sum(), x)[0].eq(1).all()
