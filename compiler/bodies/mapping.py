@@ -1,4 +1,8 @@
-"""A traced graph run for many chunks at once, with a backward pass for all of them."""
+"""A traced graph run for many chunks at once, with a backward pass for all of them.
+
+Every number of chunks takes a trace of its own. Only the first that was met often is handed to a compiler: texts of
+all lengths must not take a compilation each.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from nldsl.compiler.bodies.adjoint import Body
+from nldsl.compiler.bodies.adjoint import Body, Compiler
 from nldsl.compiler.bodies.tracing import traced
 from nldsl.compiler.transforms import transformed
 from torch import Tensor, fx
@@ -23,10 +27,10 @@ class _Met:
 
 class Mapped:
     """A graph -> its results for every chunk. patience: how often a number of chunks is mapped plainly before it is
-    traced, as every other number takes a trace of its own."""
+    traced. compiler: as in `Body`."""
 
-    def __init__(self, graph: fx.GraphModule, patience: int) -> None:
-        self.graph, self.patience = graph, patience
+    def __init__(self, graph: fx.GraphModule, patience: int, compiler: Compiler | None = None) -> None:
+        self.graph, self.patience, self.compiler = graph, patience, compiler
         self._met: dict[Any, _Met] = {}
 
     def __call__(self, inputs: Sequence[Tensor], axes: Sequence[int | None]) -> list[list[Tensor]]:
@@ -35,6 +39,7 @@ class Mapped:
         met.count += 1
         mapped = torch.vmap(lambda *x: self.graph.forward(*x), in_dims=tuple(axes))
         if met.body is None and met.count > self.patience and not transformed():
-            met.body = Body(traced(mapped, inputs), {}, None)
+            met.body = Body(traced(mapped, inputs), {}, self.compiler)
+            self.compiler = None
         results = mapped(*inputs) if met.body is None else met.body(inputs, False)
         return [list(chunk) for chunk in zip(*(x.unbind(0) for x in results), strict=True)]
