@@ -157,7 +157,8 @@ class Steps:
         if self.hoists and isinstance(asked.piece.values, Cut):
             body.hoisted = hoisted(graph, early.stateless(asked.form))
         if body.hoisted:
-            body.early = Body(body.hoisted.early, {}, None)
+            stretches = asked.piece.machine.budget > 0  # whose chunks have theirs one by one
+            body.early = Body(body.hoisted.early, {}, self.compiler if stretches else None)
             body.mapped = Mapped(body.hoisted.early, self.patience, self.compiler)
         body.call = self.called(body.hoisted.late if body.hoisted else graph, body.handed)
         if isinstance(body.call, Body):
