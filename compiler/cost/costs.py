@@ -67,15 +67,20 @@ def cost(
     batch: int = 1,
     length: int = 512,
     dtype: torch.dtype = torch.float32,
+    say: Callable[[str], None] = lambda what: None,
 ) -> Cost:
-    """What a checked program costs. Nothing is computed: it runs on the meta device.
+    """What a checked program costs. Nothing is computed: it runs on the meta device. say: is told what is counted.
 
     shorter: the program with at most so many rounds of each `repeat`, if there is one. A deep program is then run with
     two or three rounds, as long as the last two of them do the same, and as it is otherwise.
     """
     for rounds in (rounds_of(graph, shorter), Rounds.of(graph)):
         subject = Subject(rounds.graph, batch, dtype)
-        train, decode = subject.training(length), reading(subject, length)
+        say("counting a training step")
+        train = subject.training(length)
+        say("counting the reading of one more token")
+        decode = reading(subject, length)
+        say("counting what is alive at once")
         train.alive = _alive(rounds.graph, batch, length, dtype)
         if rounds.alike(train) and rounds.alike(decode):
             break

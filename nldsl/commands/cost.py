@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nldsl.commands.common import Failure, load, set_option
+from nldsl.commands.watch import doing
 
 if TYPE_CHECKING:
     from nldsl.graph import LevelGraph
@@ -84,5 +85,6 @@ def command(
 
         return front_end(program, hyper, rounds=rounds).graph
 
-    found = cost(graph, shorter, batch, length, getattr(torch, dtype))
+    with doing() as say:
+        found = cost(graph, shorter, batch, length, getattr(torch, dtype), say)
     click.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False) if as_json else shown(found, place))

@@ -34,6 +34,18 @@ def progress(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.update(task, advance=count)
 
 
+@contextmanager
+def doing() -> Iterator[Callable[[str], None]]:
+    """What is being done, where there is a terminal. What it gives is told whenever something else begins."""
+    if not sys.stderr.isatty():
+        yield lambda what: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield status.update
+
+
 # Training
 
 
