@@ -18,6 +18,7 @@ from nldsl.compiler.bodies.inplace import inplace
 from nldsl.compiler.bodies.nodes import ancestors, is_view, part, results_of, unreal
 from nldsl.compiler.bodies.rewrites import rewritten
 from nldsl.compiler.bodies.silent import silent, without
+from nldsl.compiler.bodies.sparing import sparing
 from nldsl.compiler.bodies.tidy import attached, slopes, tidied, writes
 from nldsl.compiler.bodies.tracing import recorded
 from nldsl.compiler.bodies.views import sunk
@@ -75,6 +76,7 @@ class Body:
             with torch.enable_grad():
                 results = self.graph.forward(*_leaves(inputs, wanted))
             more = {i for i, o in self.handed.items() if results[o].requires_grad}
+            more |= {i for i, source in self.fixed.follows.items() if wanted[source]}
             after = tuple(w or i in more for i, w in enumerate(wanted))
             if after == wanted:
                 return wanted
@@ -178,7 +180,7 @@ class Adjoint:
         early |= {n for n in joint.graph.nodes if n.target is operator.getitem and n.args[0] in early}
         needed = ancestors([g for g in gradients if g is not None], early, through=is_view)  # views are made again
         made = [n for n in joint.graph.nodes if n.op == "call_function" and n in early and not is_view(n)]
-        kept = [n for n in made if any(u in needed for u in n.users) or n in gradients]
+        kept = sparing([n for n in made if any(u in needed for u in n.users) or n in gradients], inputs)
         return part(joint, inputs, [*results, *kept]), part(joint, [*inputs, *kept, *tangents], gradients)
 
 

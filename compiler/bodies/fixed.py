@@ -18,8 +18,8 @@ from torch import Tensor, fx
 
 class Fixed:
     """A body without such results and inputs. graph: gives the others; used: the places of its inputs; handed: as in
-    `Body`, by their places in the graph, negative where an input is not used. before: which input a number was at this
-    chunk, by its place."""
+    `Body`, by their places in the graph, negative where an input is not used. follows: which input an input was at the
+    chunk before, by these places. before: which input a number was at this chunk, by its place."""
 
     def __init__(self, graph: fx.GraphModule, handed: Mapping[int, int]) -> None:
         results = results_of(graph)
@@ -29,15 +29,18 @@ class Fixed:
         self.passed = {o: inputs.index(x) for o, x in enumerate(results) if pure and x in inputs}
         left = [o for o in range(len(results)) if o not in self.numbers and o not in self.passed]
         needed = ancestors([results[o] for o in left], ())
+        follows = {i: self.passed[o] for i, o in handed.items() if o in self.passed and inputs[i] in needed}
+        needed |= {inputs[i] for i in follows.values()}
         self.used = [i for i, x in enumerate(inputs) if x in needed]
         if not pure or not self.used:
-            self.numbers, self.passed = {}, {}
+            self.numbers, self.passed, follows = {}, {}, {}
             left, self.used = list(range(len(results))), list(range(len(inputs)))
         self.count, self.like = len(results), {o: value(results[o]) for o in self.numbers}
         self.before = {o: i for i, o in handed.items() if o in self.numbers}
         self.made: dict[int, Tensor] = {}
         at = {i: place for place, i in enumerate(self.used)}
         places = {o: place for place, o in enumerate(left)}
+        self.follows = {at[i]: at[source] for i, source in follows.items()}
         self.handed = {at.get(i, -1 - i): places[o] for i, o in handed.items() if o in places}
         self.graph = part(graph, [inputs[i] for i in self.used], [results[o] for o in left])
 

@@ -4,6 +4,7 @@
 // in `b` is turned first, 16 by 16. The inner size is taken in blocks, so that a block of `b` stays in the first cache.
 
 #include <immintrin.h>
+#include <omp.h>
 #include <algorithm>
 #include <cstdint>
 
@@ -122,7 +123,8 @@ struct Product {
         float* to = c + z * of_c.batch + top * of_c.row + j;
         const float* sum = total + z * of_total.batch + top * of_total.row + j;
         Panel shared{0, of_a.row, of_a.column, of_b.row, of_total.row, of_c.row, beta, alpha, last};
-        for (int64_t p = 0; p < k; p += BLOCK) {
+        int64_t p = 0;
+        do {
             shared.inner = std::min(BLOCK, k - p);
             const float* x = a + z * of_a.batch + top * of_a.row + p * of_a.column;
             const float* y = b + z * of_b.batch + p * of_b.row + j * of_b.column;
@@ -136,7 +138,8 @@ struct Product {
             }
             tiles(count, shared, x, y, sum, to);
             sum = to, shared.total_row = of_c.row, shared.beta = 1.f;  // the next block adds to what there is
-        }
+            p += BLOCK;
+        } while (p < k);
     }
 };
 
@@ -148,14 +151,15 @@ extern "C" void kernel(
     int64_t a_first, int64_t a_batch, int64_t a_row, int64_t a_column,
     int64_t b_first, int64_t b_batch, int64_t b_row, int64_t b_column,
     int64_t total_first, int64_t total_batch, int64_t total_row, int64_t c_batch, int64_t c_row,
-    int64_t batch, int64_t m, int64_t k, int64_t n, float beta, float alpha, int64_t threads) {
+    int64_t batch, int64_t m, int64_t k, int64_t n, float beta, float alpha) {
+    if (!batch || !m || !n) return;
     const Product product{
         a + a_first, b + b_first, total + total_first, c,
         {a_batch, a_row, a_column}, {b_batch, b_row, b_column}, {total_batch, total_row, 1}, {c_batch, c_row, 1},
         k, n, beta, alpha};
-    const int64_t panels = (n + PANEL - 1) / PANEL, enough = 2 * threads, each = batch * panels;
+    const int64_t panels = (n + PANEL - 1) / PANEL, enough = 2 * omp_get_max_threads(), each = batch * panels;
     const int64_t parts = each >= enough ? 1 : std::min((m + 31) / 32, (enough + each - 1) / each);
-    #pragma omp parallel for collapse(3) num_threads(threads) if (batch * m * k * n > FEW)
+    #pragma omp parallel for collapse(3) if (batch * m * k * n > FEW)
     for (int64_t z = 0; z < batch; ++z)
         for (int64_t s = 0; s < panels; ++s)
             for (int64_t i = 0; i < parts; ++i) {

@@ -3,12 +3,14 @@ uses half of some wide CPUs, and has much to do before a small product. Imported
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from nldsl.compiler import matrices
 from nldsl.compiler.matrices import sizes
 from torch import Tensor, fx
 from torch._inductor import config, ir
@@ -21,9 +23,9 @@ from torch._inductor.virtualized import V
 aten = torch.ops.aten
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-ARGUMENTS = ["const float*"] * 3 + ["float*"] + ["int64_t"] * 17 + ["float"] * 2 + ["int64_t"]
+ARGUMENTS = ["const float*"] * 3 + ["float*"] + ["int64_t"] * 17 + ["float"] * 2
 FLAGS = ("-mavx512f", "-mfma")
-AT_HAND = torch.backends.cpu.get_cpu_capability() == "AVX512"
+AT_HAND = torch.backends.cpu.get_cpu_capability() == "AVX512" and sys.platform != "win32"
 TARGETS = (aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default)
 LEAST = 2  # rows and columns; terms twice that
 
@@ -32,7 +34,7 @@ LEAST = 2  # rows and columns; terms twice that
 def gemm(a: Tensor, b: Tensor, total: Tensor | None, beta: float, alpha: float) -> Tensor:
     """beta * total + alpha * a @ b, of a [n, k], b [k, m] and total [n, m], or of rows of them. total: broadcast."""
     product = alpha * (a @ b)
-    return product if total is None else beta * total + product
+    return product if total is None or beta == 0 else beta * total + product
 
 
 @gemm.register_fake
@@ -58,7 +60,7 @@ class Product(ir.ExternKernelOut):
         beta, alpha = self.constant_args
         lies = [*_lies(a), *_lies(b), *(_lies(total[0])[:3] if total else (0, 0, 0)), *_lies(self)[1:3]]
         shape = [*([1, *a.get_size()])[-3:], b.get_size()[-1]]
-        numbers = [*lies, *shape, float(beta if total else 0), float(alpha), torch.get_num_threads()]
+        numbers = [*lies, *shape, float(beta if total else 0), float(alpha)]
         tensors = [x.get_name() for x in (a, b, *(total or [self]), self)]
         for line in (f"from {__name__} import kernel as gemm_kernel", "gemm = gemm_kernel()"):
             wrapper.add_import_once(line)
@@ -99,13 +101,13 @@ class Products(CustomGraphPass):
                     _chosen(node, a, b, *total)
 
     def uuid(self) -> Any:
-        return get_hash_for_files((__file__, str(SOURCE)), str(AT_HAND))
+        return get_hash_for_files((__file__, matrices.__file__, str(SOURCE)), str(AT_HAND))
 
 
 def _chosen(node: fx.Node, a: fx.Node, b: fx.Node, total: fx.Node | None = None) -> None:
     x, y = a.meta["val"], b.meta["val"]
     beta, alpha = (node.kwargs.get(name, 1) for name in ("beta", "alpha"))
-    if pays(x, y):
+    if pays(x, y) and all(isinstance(n, int | float) for n in (beta, alpha)):
         node.target, node.args, node.kwargs = torch.ops.nldsl.gemm.default, (a, b, total, beta, alpha), {}
     elif node.target is aten.baddbmm.default and beta == 1 and 1 in sizes(x, y)[::2]:
         with node.graph.inserting_before(node):

@@ -100,6 +100,20 @@ def test_inputs_are_handed_on_as_they_are() -> None:
     assert [g if g is None else g.unique().item() for g in given] == [14, 8, None, None]
 
 
+def test_what_is_handed_on_is_differentiated_at_once_where_the_next_chunk_needs_it() -> None:
+    """At the first chunk only the weight is, at the second what was held of it too: one adjoint does for both."""
+
+    def reading(w: Tensor, held: Tensor, x: Tensor) -> list[Tensor]:
+        return [w * 2 + x, w, (x * held).sum()]
+
+    w, x = torch.randn(2, 3, requires_grad=True), torch.randn(2, 3)
+    body = Body(traced(reading, [w, w, x]), {0: 0, 1: 1}, None)
+    first = body([w, torch.randn(2, 3), x], False)
+    second = body([*first[:2], x], False)
+    assert [a.wanted for a in body.adjoints] == [(True, True, False)] and not body.refused
+    torch.testing.assert_close(torch.autograd.grad(second[2], w)[0], x)
+
+
 def test_a_body_that_only_hands_on_is_left_as_it_is() -> None:
     x = torch.randn(2, 3, requires_grad=True)
     body = Body(traced(lambda x: [x, torch.zeros_like(x)], [x]), {}, None)

@@ -55,7 +55,7 @@ def called(a: Tensor, b: Tensor, total: Tensor | None, beta: float, alpha: float
     sums = (0, 0) if total is None else total.stride()[:2]
     lies = (0, *a.stride(), 0, *b.stride(), 0, *sums, *out.stride()[:2])
     factors = (0.0 if total is None else beta, alpha)
-    gemm.kernel()(a, b, out if total is None else total, out, *lies, *a.shape, b.shape[2], *factors, 2)
+    gemm.kernel()(a, b, out if total is None else total, out, *lies, *a.shape, b.shape[2], *factors)
     return out
 
 
