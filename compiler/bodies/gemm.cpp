@@ -145,7 +145,6 @@ struct Product {
 
 }  // namespace
 
-
 extern "C" void kernel(
     const float* a, const float* b, const float* total, float* c,
     int64_t a_first, int64_t a_batch, int64_t a_row, int64_t a_column,
