@@ -24,7 +24,7 @@ AT_HAND = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_ca
     "nldsl::product", mutates_args=(), schema="(Tensor a, Tensor b) -> Tensor", tags=(torch.Tag.flexible_layout,)
 )
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """[n, k] @ [k, m], or [c, n, k] @ [c, k, m]. One operator, for autograd, for compilers and for counts of FLOPs."""
+    """[n, k] @ [k, m], or [c, n, k] @ [c, k, m]. One operator, for autograd and for counts of FLOPs."""
     if not a.is_cpu:
         return a @ b
     if a.dim() == 3:
@@ -95,10 +95,10 @@ def sizes(a: Tensor, b: Tensor) -> tuple[int, int, int]:
     return rows, inner, columns
 
 
-def chosen(graph: fx.Graph, device: str = "") -> None:
-    """Let a graph of aten operators make products so where that pays. device: where it runs, else its nodes know."""
+def chosen(graph: fx.Graph) -> None:
+    """Let a graph of aten operators that runs on a CPU make products so where that pays."""
     for target in (aten.mm.default, aten.bmm.default):
         for node in graph.find_nodes(op="call_function", target=target):
             a, b = (n.meta.get("val") for n in node.args)
-            if a is not None and b is not None and (device or a.device.type) == "cpu" and pays(a, b):
+            if a is not None and b is not None and pays(a, b):
                 node.target = torch.ops.nldsl.product.default

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from nldsl.compiler import matrices
-from nldsl.compiler.matrices import sizes
 from torch import Tensor, fx
 from torch._inductor import config, ir
 from torch._inductor.codecache import CppPythonBindingsCodeCache
@@ -109,7 +108,7 @@ def _chosen(node: fx.Node, a: fx.Node, b: fx.Node, total: fx.Node | None = None)
     beta, alpha = (node.kwargs.get(name, 1) for name in ("beta", "alpha"))
     if pays(x, y) and all(isinstance(n, int | float) for n in (beta, alpha)):
         node.target, node.args, node.kwargs = torch.ops.nldsl.gemm.default, (a, b, total, beta, alpha), {}
-    elif node.target is aten.baddbmm.default and beta == 1 and 1 in sizes(x, y)[::2]:
+    elif node.target is aten.baddbmm.default and beta == 1 and 1 in matrices.sizes(x, y)[::2]:
         with node.graph.inserting_before(node):
             product = node.graph.call_function(aten.bmm.default, (a, b))
         product.meta["val"] = x @ y
@@ -120,5 +119,5 @@ def pays(a: Tensor, b: Tensor) -> bool:
     """Whether a product of two matrices, or of two rows of them, is faster so. A row or a column is best left to
     inductor: it is fused with what is around it."""
     single = a.is_cpu and a.dtype is b.dtype is torch.float32
-    rows, terms, columns = sizes(a, b)
+    rows, terms, columns = matrices.sizes(a, b)
     return single and min(rows, columns) >= LEAST and terms >= 2 * LEAST

@@ -56,7 +56,8 @@ DIRECT: dict[Any, Any] = {
 
 def inplace(module: fx.GraphModule, device: str) -> fx.GraphModule:
     """The same graph, to be run as it is on a device. Its inputs are not written over."""
-    matrices.chosen(module.graph, device)
+    if device == "cpu":
+        matrices.chosen(module.graph)
     storages = _Storages(module.graph)
     for node in module.graph.nodes:
         over = next(storages.free(node), None)
