@@ -1,44 +1,37 @@
 // c = beta * total + alpha * a @ b, one product or many, for a CPU with AVX-512.
 //
-// Columns are taken 64 at a time (a panel), rows as many at once (a tile) as leave all sums in registers. What lies across
-// in `b` is turned first, 16 by 16. The inner size is taken in blocks, so that a block of `b` stays in the first cache.
-
-#include <immintrin.h>
-#include <omp.h>
-#include <algorithm>
-#include <cstdint>
+// Columns are taken four vectors at a time (a panel), rows as many at once (a tile) as leave all sums in registers. What
+// lies across in `b` is turned first, square by square. The inner size is taken in blocks, so that a block of `b` stays in
+// the first cache. `vectors.h` stands before this.
 
 namespace {
 
-constexpr int64_t WIDTH = 16, VECTORS = 4, PANEL = WIDTH * VECTORS, BLOCK = 128;
+constexpr int64_t VECTORS = 4, PANEL = WIDTH * VECTORS, BLOCK = 128;
 constexpr int64_t FEW = 1 << 15;  // multiplications that one thread does sooner than several
-
-// Which of the 16 numbers of a vector there are, where `left` are left.
-inline __mmask16 some(int64_t left) { return left >= WIDTH ? 0xffff : static_cast<__mmask16>((1u << left) - 1); }
 
 // What all tiles of a panel have in common.
 struct Panel {
     int64_t inner, a_row, a_column, b_row, total_row, c_row;
-    float beta, alpha;
-    __mmask16 last;  // which columns there are of the last vector
+    Number beta, alpha;
+    Mask last;  // which columns there are of the last vector
 };
 
 // R rows, V vectors of columns.
 template <int R, int V>
-void tile(const Panel& of, const float* a, const float* b, const float* total, float* c) {
-    __m512 sums[R][V] = {};
+void tile(const Panel& of, const Number* a, const Number* b, const Number* total, Number* c) {
+    Vector sums[R][V] = {};
     const int64_t inner = of.inner, a_row = of.a_row, a_column = of.a_column, b_row = of.b_row;
-    const __mmask16 last = of.last;
+    const Mask last = of.last;
     for (int64_t p = 0; p < inner; ++p) {
-        __m512 columns[V];
+        Vector columns[V];
         #pragma GCC unroll 4
         for (int v = 0; v < V; ++v)
-            columns[v] = _mm512_maskz_loadu_ps(v + 1 < V ? 0xffff : last, b + v * WIDTH);
+            columns[v] = load(v + 1 < V ? ALL : last, b + v * WIDTH);
         #pragma GCC unroll 8
         for (int i = 0; i < R; ++i) {
-            const __m512 x = _mm512_set1_ps(a[i * a_row]);
+            const Vector x = everywhere(a[i * a_row]);
             #pragma GCC unroll 4
-            for (int v = 0; v < V; ++v) sums[i][v] = _mm512_fmadd_ps(x, columns[v], sums[i][v]);
+            for (int v = 0; v < V; ++v) sums[i][v] = added(x, columns[v], sums[i][v]);
         }
         a += a_column;
         b += b_row;
@@ -47,25 +40,25 @@ void tile(const Panel& of, const float* a, const float* b, const float* total, f
     for (int i = 0; i < R; ++i)
         #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) {
-            const __mmask16 mask = v + 1 < V ? 0xffff : last;
-            __m512 found = _mm512_mul_ps(_mm512_set1_ps(of.alpha), sums[i][v]);
-            if (of.beta != 0.f) {
-                const __m512 old = _mm512_maskz_loadu_ps(mask, total + i * of.total_row + v * WIDTH);
-                found = _mm512_fmadd_ps(_mm512_set1_ps(of.beta), old, found);
+            const Mask mask = v + 1 < V ? ALL : last;
+            Vector found = everywhere(of.alpha) * sums[i][v];
+            if (of.beta != 0) {
+                const Vector old = load(mask, total + i * of.total_row + v * WIDTH);
+                found = added(everywhere(of.beta), old, found);
             }
-            _mm512_mask_storeu_ps(c + i * of.c_row + v * WIDTH, mask, found);
+            store(c + i * of.c_row + v * WIDTH, mask, found);
         }
 }
 
 template <int R, int V>
-void rows(int64_t count, const Panel& of, const float* a, const float* b, const float* total, float* c) {
+void rows(int64_t count, const Panel& of, const Number* a, const Number* b, const Number* total, Number* c) {
     if (count == R) return tile<R, V>(of, a, b, total, c);
     if constexpr (R > 1) rows<R - 1, V>(count, of, a, b, total, c);
 }
 
 // All rows, in equal shares.
 template <int V>
-void panel(int64_t count, const Panel& of, const float* a, const float* b, const float* total, float* c) {
+void panel(int64_t count, const Panel& of, const Number* a, const Number* b, const Number* total, Number* c) {
     constexpr int MOST = V == 4 ? 6 : 8;
     const int64_t shares = (count + MOST - 1) / MOST;
     for (int64_t s = 0, i = 0; s < shares; ++s) {
@@ -75,15 +68,15 @@ void panel(int64_t count, const Panel& of, const float* a, const float* b, const
     }
 }
 
-// 16 rows of 16 numbers become columns. There are `n` rows, and `k` numbers in each.
-inline void turned(const float* from, int64_t from_row, int64_t n, int64_t k, float* to, int64_t to_row) {
-    __m512 x[WIDTH];
+// A square of vectors, whose rows become columns. There are `n` rows, and `k` numbers in each.
+inline void turned(const Number* from, int64_t from_row, int64_t n, int64_t k, Number* to, int64_t to_row) {
+    Vector x[WIDTH];
     #pragma GCC unroll 16
     for (int i = 0; i < WIDTH; ++i)
-        x[i] = i < n ? _mm512_maskz_loadu_ps(some(k), from + i * from_row) : _mm512_setzero_ps();
+        x[i] = i < n ? load(some(k), from + i * from_row) : Vector{};
     #pragma GCC unroll 4
     for (int half = WIDTH / 2; half; half /= 2) {
-        alignas(64) int32_t lower[WIDTH], upper[WIDTH];
+        alignas(64) Of<Number>::Index lower[WIDTH], upper[WIDTH];
         #pragma GCC unroll 16
         for (int l = 0; l < WIDTH; ++l) {
             lower[l] = l & half ? WIDTH + l - half : l;
@@ -93,41 +86,36 @@ inline void turned(const float* from, int64_t from_row, int64_t n, int64_t k, fl
         #pragma GCC unroll 16
         for (int i = 0; i < WIDTH; ++i) {
             if (i & half) continue;
-            const __m512 y = _mm512_permutex2var_ps(x[i], low, x[i + half]);
-            x[i + half] = _mm512_permutex2var_ps(x[i], up, x[i + half]);
+            const Vector y = picked(x[i], low, x[i + half]);
+            x[i + half] = picked(x[i], up, x[i + half]);
             x[i] = y;
         }
     }
     #pragma GCC unroll 16
-    for (int i = 0; i < WIDTH; ++i) _mm512_storeu_ps(to + i * to_row, x[i]);
+    for (int i = 0; i < WIDTH; ++i) store(to + i * to_row, ALL, x[i]);
 }
 
-// Where numbers lie: those of matrix z, row i and column j at z * batch + i * row + j * column.
-struct Lies {
-    int64_t batch, row, column;
-};
-
 struct Product {
-    const float *a, *b, *total;
-    float* c;
+    const Number *a, *b, *total;
+    Number* c;
     Lies of_a, of_b, of_total, of_c;
     int64_t k, n;
-    float beta, alpha;
+    Number beta, alpha;
 
     // The rows from `top` on, `count` of them, of the panel of matrix z that begins at column j.
     void part(int64_t z, int64_t top, int64_t count, int64_t j) const {
-        alignas(64) float across[BLOCK * PANEL];
+        alignas(64) Number across[BLOCK * PANEL];
         const int64_t width = std::min(PANEL, n - j), vectors = (width + WIDTH - 1) / WIDTH;
         const auto tiles = vectors == 4 ? panel<4> : vectors == 3 ? panel<3> : vectors == 2 ? panel<2> : panel<1>;
-        const __mmask16 last = some(width - (vectors - 1) * WIDTH);
-        float* to = c + z * of_c.batch + top * of_c.row + j;
-        const float* sum = total + z * of_total.batch + top * of_total.row + j;
+        const Mask last = some(width - (vectors - 1) * WIDTH);
+        Number* to = c + z * of_c.batch + top * of_c.row + j;
+        const Number* sum = total + z * of_total.batch + top * of_total.row + j;
         Panel shared{0, of_a.row, of_a.column, of_b.row, of_total.row, of_c.row, beta, alpha, last};
         int64_t p = 0;
         do {
             shared.inner = std::min(BLOCK, k - p);
-            const float* x = a + z * of_a.batch + top * of_a.row + p * of_a.column;
-            const float* y = b + z * of_b.batch + p * of_b.row + j * of_b.column;
+            const Number* x = a + z * of_a.batch + top * of_a.row + p * of_a.column;
+            const Number* y = b + z * of_b.batch + p * of_b.row + j * of_b.column;
             if (of_b.column != 1) {
                 for (int64_t u = 0; u < width; u += WIDTH)
                     for (int64_t q = 0; q < shared.inner; q += WIDTH)
@@ -137,7 +125,7 @@ struct Product {
                 shared.b_row = PANEL;
             }
             tiles(count, shared, x, y, sum, to);
-            sum = to, shared.total_row = of_c.row, shared.beta = 1.f;  // the next block adds to what there is
+            sum = to, shared.total_row = of_c.row, shared.beta = 1;  // the next block adds to what there is
             p += BLOCK;
         } while (p < k);
     }
@@ -146,11 +134,11 @@ struct Product {
 }  // namespace
 
 extern "C" void kernel(
-    const float* a, const float* b, const float* total, float* c,
+    const Number* a, const Number* b, const Number* total, Number* c,
     int64_t a_first, int64_t a_batch, int64_t a_row, int64_t a_column,
     int64_t b_first, int64_t b_batch, int64_t b_row, int64_t b_column,
     int64_t total_first, int64_t total_batch, int64_t total_row, int64_t c_batch, int64_t c_row,
-    int64_t batch, int64_t m, int64_t k, int64_t n, float beta, float alpha) {
+    int64_t batch, int64_t m, int64_t k, int64_t n, Number beta, Number alpha) {
     if (!batch || !m || !n) return;
     const Product product{
         a + a_first, b + b_first, total + total_first, c,

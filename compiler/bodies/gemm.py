@@ -1,20 +1,17 @@
 """Products of matrices in what inductor compiles: by a kernel of our own (`gemm.cpp`), as the library that torch takes
-uses half of some wide CPUs, and has much to do before a small product. Imported when something is compiled."""
+uses half of some wide CPUs, and has much to do before a small product."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from nldsl.compiler import matrices
+from nldsl.compiler.bodies import native
 from torch import Tensor, fx
-from torch._inductor import config, ir
-from torch._inductor.codecache import CppPythonBindingsCodeCache
-from torch._inductor.custom_graph_pass import CustomGraphPass, get_hash_for_files
+from torch._inductor import ir
 from torch._inductor.kernel.mm_common import mm_args
 from torch._inductor.lowering import register_lowering
 from torch._inductor.virtualized import V
@@ -22,9 +19,6 @@ from torch._inductor.virtualized import V
 aten = torch.ops.aten
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-ARGUMENTS = ["const float*"] * 3 + ["float*"] + ["int64_t"] * 17 + ["float"] * 2
-FLAGS = ("-mavx512f", "-mfma")
-AT_HAND = torch.backends.cpu.get_cpu_capability() == "AVX512" and sys.platform != "win32"
 TARGETS = (aten.mm.default, aten.addmm.default, aten.bmm.default, aten.baddbmm.default)
 LEAST = 2  # rows and columns; terms twice that
 
@@ -41,36 +35,22 @@ def _(a: Tensor, b: Tensor, total: Tensor | None, beta: float, alpha: float) -> 
     return a.new_empty(*a.shape[:-1], b.shape[-1])
 
 
-@cache
-def kernel() -> Callable[..., None]:
+def kernel(dtype: torch.dtype) -> Callable[..., None]:
     """The kernel: of a, b, total and what it writes, then of numbers, as `gemm.cpp` has them."""
-    made: Callable[..., None] = CppPythonBindingsCodeCache.load_pybinding(
-        ARGUMENTS, SOURCE.read_text(), extra_flags=FLAGS
-    )
-    return made
+    return native.built(SOURCE, dtype, tensors=4, integers=17, factors=2)
 
 
-class Product(ir.ExternKernelOut):
-    """A call of the kernel in what inductor writes. It is told where numbers lie: no view is made at run time."""
+class Product(native.Call):
+    """A call of the kernel."""
 
-    def codegen(self, wrapper: Any) -> None:
+    def told(self) -> tuple[list[Any], list[Any]]:
         inputs: list[Any] = [*self.inputs]
         a, b, *total = inputs
         beta, alpha = self.constant_args
-        lies = [*_lies(a), *_lies(b), *(_lies(total[0])[:3] if total else (0, 0, 0)), *_lies(self)[1:3]]
+        sums = native.lies(total[0])[:3] if total else (0, 0, 0)
+        places = [*native.lies(a), *native.lies(b), *sums, *native.lies(self)[1:3]]
         shape = [*([1, *a.get_size()])[-3:], b.get_size()[-1]]
-        numbers = [*lies, *shape, float(beta if total else 0), float(alpha)]
-        tensors = [x.get_name() for x in (a, b, *(total or [self]), self)]
-        for line in (f"from {__name__} import kernel as gemm_kernel", "gemm = gemm_kernel()"):
-            wrapper.add_import_once(line)
-        self.codegen_comment(wrapper)
-        wrapper.writeline(f"gemm({', '.join([*tensors, *map(wrapper.codegen_sizevar, numbers)])})")
-
-
-def _lies(x: Any) -> list[Any]:
-    """Where its numbers begin in the tensor of its name, and the steps to the next matrix, row and column."""
-    first = x.get_layout().offset if isinstance(x, ir.ReinterpretView) else 0
-    return [first, *([0, *x.get_stride()])[-3:]]
+        return [a, b, *(total or [self])], [*places, *shape, float(beta if total else 0), float(alpha)]
 
 
 def _lying(x: Any, *axes: int) -> Any:
@@ -89,18 +69,12 @@ def _(a: Any, b: Any, total: Any, beta: float, alpha: float) -> Any:
     return ir.TensorBox.create(Product(layout, inputs, (beta, alpha)))
 
 
-class Products(CustomGraphPass):
-    """Products are made by the kernel where that pays. inductor's cache depends on how these are chosen."""
-
-    def __call__(self, graph: fx.Graph) -> None:
-        if AT_HAND and not config.cpp_wrapper:  # which calls nothing that is written in Python
-            for target in TARGETS:
-                for node in graph.find_nodes(op="call_function", target=target):
-                    *total, a, b = node.args
-                    _chosen(node, a, b, *total)
-
-    def uuid(self) -> Any:
-        return get_hash_for_files((__file__, matrices.__file__, str(SOURCE)), str(AT_HAND))
+def chosen(graph: fx.Graph) -> None:
+    """Let a graph's products be made by the kernel where that pays."""
+    for target in TARGETS:
+        for node in graph.find_nodes(op="call_function", target=target):
+            *total, a, b = node.args
+            _chosen(node, a, b, *total)
 
 
 def _chosen(node: fx.Node, a: fx.Node, b: fx.Node, total: fx.Node | None = None) -> None:
@@ -118,6 +92,6 @@ def _chosen(node: fx.Node, a: fx.Node, b: fx.Node, total: fx.Node | None = None)
 def pays(a: Tensor, b: Tensor) -> bool:
     """Whether a product of two matrices, or of two rows of them, is faster so. A row or a column is best left to
     inductor: it is fused with what is around it."""
-    single = a.is_cpu and a.dtype is b.dtype is torch.float32
+    known = a.is_cpu and a.dtype is b.dtype and a.dtype in native.NUMBERS
     rows, terms, columns = matrices.sizes(a, b)
-    return single and min(rows, columns) >= LEAST and terms >= 2 * LEAST
+    return known and min(rows, columns) >= LEAST and terms >= 2 * LEAST

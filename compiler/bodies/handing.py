@@ -17,9 +17,9 @@ def compiler_of(options: Mapping[str, Any]) -> Compiler:
     def compiled(body: Callable[..., Any], dynamic: bool | None) -> Callable[..., Any]:
         own = options.get("options", {})
         if "backend" not in options:
-            from nldsl.compiler.bodies.gemm import Products
+            from nldsl.compiler.bodies.kernels import Kernels
 
-            own = {"post_grad_custom_post_pass": Products(), **own}
+            own = {"post_grad_custom_post_pass": Kernels(), **own}
         if isinstance(body, fx.GraphModule) and options.keys() <= {"options"}:
             return Standalone(body, own)
         more = {} if "mode" in options else {"options": {**own, "guard_filter_fn": of_inputs}}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from itertools import product
 
@@ -16,46 +15,20 @@ from torch import Tensor
 
 import nldsl
 
-pytestmark = [
-    pytest.mark.skipif(not gemm.AT_HAND, reason="the kernel is for CPUs with AVX-512"),
-    pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler"),
-]
+from .native import EXACT, LAYOUTS, NEEDED, Noted, across, drawn, near, strewn
+
+pytestmark = NEEDED
 OP = torch.ops.nldsl.gemm.default
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def across(x: Tensor) -> Tensor:
-    """The same numbers, column by column."""
-    return x.mT.contiguous().mT
-
-
-def inside(x: Tensor) -> Tensor:
-    """The same numbers within a larger tensor."""
-    return torch.nn.functional.pad(x, (3, 5, 2, 1))[..., 2:-1, 3:-5]
-
-
-def strewn(x: Tensor) -> Tensor:
-    """The same numbers, none beside another."""
-    return torch.stack([x, -x], -1)[..., 0]
-
-
-LAYOUTS = (Tensor.contiguous, across, inside)
-
-
-def near(found: Tensor, wanted: Tensor) -> None:
-    torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+TYPES = pytest.mark.parametrize("dtype", EXACT, ids=str)
 
 
 def called(a: Tensor, b: Tensor, total: Tensor | None, beta: float, alpha: float) -> Tensor:
     """The kernel itself; what it does not write stays NaN."""
-    out = torch.full((*a.shape[:2], b.shape[2]), torch.nan)
+    out = a.new_full((*a.shape[:2], b.shape[2]), torch.nan)
     sums = (0, 0) if total is None else total.stride()[:2]
     lies = (0, *a.stride(), 0, *b.stride(), 0, *sums, *out.stride()[:2])
     factors = (0.0 if total is None else beta, alpha)
-    gemm.kernel()(a, b, out if total is None else total, out, *lies, *a.shape, b.shape[2], *factors)
+    gemm.kernel(a.dtype)(a, b, out if total is None else total, out, *lies, *a.shape, b.shape[2], *factors)
     return out
 
 
@@ -70,22 +43,26 @@ SIZES = [
 ]
 
 
+@TYPES
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_products_of_every_layout(size: tuple[int, int, int, int]) -> None:
+def test_products_of_every_layout(size: tuple[int, int, int, int], dtype: torch.dtype) -> None:
     c, n, k, m = size
+    shapes = ((c, n, k), (c, k, m), (c, n, m))
     for left, right, lay in product(LAYOUTS, LAYOUTS, LAYOUTS):
-        if lay is across:
+        if {right, lay} & {strewn} or lay is across:
             continue
-        a, b, total = left(drawn(c, n, k)), right(drawn(c, k, m, seed=1)), lay(drawn(c, n, m, seed=2))
+        x, y, z = (drawn(*shape, seed=i, dtype=dtype) for i, shape in enumerate(shapes))
+        a, b, total = left(x), right(y), lay(z)
         if 1 not in b.stride()[1:]:
             continue
         wanted = a.double() @ b.double()
         near(called(a, b, None, 1, 1), wanted)
-        near(called(a, b, total, 0.5, -2), 0.5 * total.double() - 2 * wanted)
+        near(called(a, b, total, 0.1, -0.3), 0.1 * total.double() - 0.3 * wanted)
 
 
-def test_a_total_may_be_one_row_for_all() -> None:
-    a, b, row = drawn(2, 20, 16), drawn(2, 16, 40, seed=1), drawn(40, seed=2)
+@TYPES
+def test_a_total_may_be_one_row_for_all(dtype: torch.dtype) -> None:
+    a, b, row = drawn(2, 20, 16, dtype=dtype), drawn(2, 16, 40, seed=1, dtype=dtype), drawn(40, seed=2, dtype=dtype)
     near(called(a, b, row.expand(2, 20, 40), 1, 1), a.double() @ b.double() + row.double())
 
 
@@ -103,41 +80,31 @@ def single(total: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
     return [first, second, second.mT @ a[1, :, :12].cos(), a[0, 3:] @ first]
 
 
+@TYPES
 @pytest.mark.parametrize("body", [several, single])
-@pytest.mark.parametrize("lay", [Tensor.contiguous, across, inside, strewn])
+@pytest.mark.parametrize("lay", LAYOUTS)
 def test_inductor_computes_the_same(
-    body: Callable[[Tensor, Tensor, Tensor], list[Tensor]], lay: Callable[[Tensor], Tensor]
+    body: Callable[[Tensor, Tensor, Tensor], list[Tensor]], lay: Callable[[Tensor], Tensor], dtype: torch.dtype
 ) -> None:
-    inputs = [lay(drawn(2, 16, 16, seed=i)) for i in range(3)]
-    chosen = Noted()
+    inputs = [lay(drawn(2, 16, 16, seed=i, dtype=dtype)) for i in range(3)]
+    chosen = Noted(OP)
     run = Standalone(recorded(body, inputs), {"post_grad_custom_post_pass": chosen})
     for found, wanted in zip(run(*inputs), body(*[x.double() for x in inputs]), strict=True):
         near(found, wanted)
     assert chosen.count >= 4
 
 
-class Noted(gemm.Products):
-    """It notes how many products the kernel makes."""
-
-    count = 0
-
-    def __call__(self, graph: torch.fx.Graph) -> None:
-        super().__call__(graph)
-        self.count += len(graph.find_nodes(op="call_function", target=OP))
-
-    def uuid(self) -> None:
-        return None  # not kept from one run to the next
-
-
-def test_sizes_may_change() -> None:
+@TYPES
+def test_sizes_may_change(dtype: torch.dtype) -> None:
     """One graph for batches of any length; the kernel is told how long they are."""
-    chosen = Noted()
+    torch._dynamo.reset()
+    chosen = Noted(OP)
     run = torch.compile(
         lambda x, w: torch.bmm(x, w).relu() @ w, dynamic=True, options={"post_grad_custom_post_pass": chosen}
     )
-    w = drawn(3, 16, 16)
+    w = drawn(3, 16, 16, dtype=dtype)
     for rows in (20, 24, 33):
-        x = drawn(3, rows, 16, seed=rows)
+        x = drawn(3, rows, 16, seed=rows, dtype=dtype)
         near(run(x, w), (x.double() @ w.double()).relu() @ w.double())
     assert chosen.count == 2
 
@@ -168,11 +135,11 @@ def test_a_memory_in_machine_code_has_the_gradients_of_double_precision() -> Non
         ((8, 16, 16), (8, 16, 16), torch.float32, True),
         ((16, 1), (1, 16), torch.float32, False),  # no sum
         ((16, 16), (16, 1), torch.float32, False),  # one is fused with what is around it
-        ((16, 16), (16, 16), torch.float64, False),
+        ((16, 16), (16, 16), torch.float64, True),
         ((16, 16), (16, 16), torch.bfloat16, False),
     ],
 )
-def test_it_is_for_matrices_in_single_precision(
+def test_it_is_for_matrices_in_single_and_double_precision(
     a: Sequence[int], b: Sequence[int], dtype: torch.dtype, expected: bool
 ) -> None:
     assert gemm.pays(torch.empty(*a, dtype=dtype), torch.empty(*b, dtype=dtype)) is expected
