@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -53,15 +53,22 @@ class _Chunks:
         read = piece.machine.reads(loop.nodes)
         self.cuts = Cuts({name: piece.values[name] for name in read if name in piece.values}, bounds)
         self.low = piece.machine.low
+        self.steady: Steady | None = None  # what the chunk after the last one may go on with
 
     def stretches(self) -> Iterator[tuple[Frame, Parts]]:
-        """The chunks one after the other, as many at a time as are computed again together."""
+        """The chunks one after the other, as many at a time as are computed again together. Those of one body see to
+        that themselves (`bodies/scan.py`)."""
         budget = self.piece.machine.budget if torch.is_grad_enabled() and not self.piece.plain else 0
-        first = self.cuts.first + 2
-        if not budget or len(self.bounds) < first + 2 or torch.compiler.is_compiling():
+        first = self.cuts.first + 1
+        if not budget or len(self.bounds) < first + 3 or torch.compiler.is_compiling():
             yield self.some(self.frame, range(len(self.bounds)))
             return
-        yield self.some(self.frame, range(first))  # most bodies are met and traced here
+        yield self.some(self.frame, range(first))
+        if self._reach(first, len(self.bounds)) >= self.cuts.first + self.cuts.even:
+            yield self.some(self.frame, range(first, len(self.bounds)), self.steady)
+            return
+        yield self.some(self.frame, range(first, first + 1))  # most bodies are met and traced here
+        first += 1
         try:
             one, each = recompute.measured(partial(self.some, self.frame, range(first, first + 1), stretched=True))
         except recompute.Untraced:
@@ -73,29 +80,47 @@ class _Chunks:
         for begin in left[::count]:
             yield self._again(self.frame, range(begin, min(begin + count, len(self.bounds))), count < len(left))
 
-    def some(self, frame: Frame, chunks: Iterable[int], stretched: bool = False) -> tuple[Frame, Parts]:
-        """Some chunks, from this frame on."""
+    def some(
+        self, frame: Frame, chunks: range, steady: Steady | None = None, stretched: bool = False
+    ) -> tuple[Frame, Parts]:
+        """Some chunks, from this frame on. steady: what ran the chunk before them, if it can go on."""
         found: Parts = {name: [] for name in self.gives}
-        machine = self.piece.machine
+        machine, clock = self.piece.machine, self.piece.clock
         before, machine.low, machine.steps.stretched = machine.steps.stretched, self.low, stretched
-        steady: Steady | None = None
+        self.steady = steady
         try:
-            for i in chunks:
-                begin, end = self.bounds[i]
-                number, ticks = int(self.piece.number) + begin, end - begin
-                last = self.loop.alone and (number + ticks) % self.loop.length == 0
-                if steady is not None and steady.takes(i, number, ticks, last):
-                    values = steady.run(i, self.piece.clock[:, begin:end])
+            while chunks:
+                begin, end = self.bounds[chunks.start]
+                reach = self._reach(chunks.start, chunks.stop)
+                if self.steady is not None and reach > chunks.start:
+                    clocks = [clock[:, b:e] for b, e in self.bounds[chunks.start : reach]]
+                    values = self.steady.run(chunks.start, clocks)
                 else:
-                    part = part_of(self.piece, steady.after(frame) if steady else frame, self.cuts, i, begin, end)
-                    steady = machine.steps.run(part, self.loop, self.loop.nodes, last)
-                    frame, values = part.frame, part.values
-                for name in self.gives:
-                    if name in values:
-                        found[name].append((values[name], ticks))
+                    frame = self.steady.after(frame) if self.steady else frame
+                    part = part_of(self.piece, frame, self.cuts, chunks.start, begin, end)
+                    self.steady = machine.steps.run(part, self.loop, self.loop.nodes, self._last(chunks.start))
+                    frame, values = part.frame, [part.values]
+                for given in values:
+                    for name in self.gives:
+                        if name in given:
+                            found[name].append((given[name], end - begin))
+                chunks = chunks[len(values) :]
         finally:
             machine.steps.stretched = before
-        return steady.after(frame) if steady else frame, found
+        return self.steady.after(frame) if self.steady else frame, found
+
+    def _reach(self, index: int, stop: int) -> int:
+        """The chunk before which the body that ran the last one must leave off."""
+        while self.steady is not None and index < stop:
+            begin, end = self.bounds[index]
+            if not self.steady.takes(index, int(self.piece.number) + begin, end - begin, self._last(index)):
+                break
+            index += 1
+        return index
+
+    def _last(self, index: int) -> bool:
+        """Whether the records of a chunk run one after the other."""
+        return self.loop.alone and (int(self.piece.number) + self.bounds[index][1]) % self.loop.length == 0
 
     def _again(self, frame: Frame, chunks: range, again: bool) -> tuple[Frame, Parts]:
         """Some chunks that are computed again in the backward pass; not those with a body that nobody has met."""

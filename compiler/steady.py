@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from nldsl.compiler.asked import Asked
     from nldsl.compiler.steps import Step
 
-Results = Callable[["Step", list[Tensor], Cut | None], list[Tensor]]
+Results = Callable[["Step", list[list[Tensor]], Cut, int], list[list[Tensor]]]
 
 
 class Steady:
-    """Runs the chunks after one that a body ran. given: what it gave; results: what a body gives of its inputs at a
-    chunk; packed: a tensor as bodies want it."""
+    """Runs the chunks after one that a body ran. given: what it gave; results: what a body gives of its inputs at
+    chunks; packed: a tensor as bodies want it."""
 
     def __init__(
         self, body: Step, asked: Asked, given: Sequence[Tensor], results: Results, packed: Callable[[Tensor], Tensor]
     ) -> None:
         assert asked.cut is not None
         self.body, self.needs, self.alone, self.ticks = body, asked.needs, asked.alone, asked.piece.ticks
-        self.cuts, self.phase = asked.cut.cuts, asked.phase
+        self.cuts, self.phase, self.budget = asked.cut.cuts, asked.phase, asked.piece.machine.budget
         self.names = [n for n in asked.needs.values if n in asked.piece.values]
         before, after = (dict(form[1:]) for form in (asked.form, body.form))
         self.frame, self.values = after["frame"], after["values"]
@@ -44,8 +44,16 @@ class Steady:
         even = self.cuts.first < index < self.cuts.first + self.cuts.even
         return even and (ticks, alone) == (self.ticks, self.alone) and self.needs.phase(number) == self.phase
 
-    def run(self, index: int, clock: Tensor) -> dict[str, Any]:
-        """The values that a chunk gives. clock: the numbers of its ticks."""
+    def run(self, index: int, clocks: Sequence[Tensor]) -> list[dict[str, Any]]:
+        """The values that chunks give, from this one on. clocks: the numbers of their ticks."""
+        rows = [self._inputs(i, clock) for i, clock in enumerate(clocks, index)]
+        found = self.results(self.body, rows, Cut(self.cuts, index), self.budget)
+        self.given = found[-1]
+        given = (iter(results[len(self.places) :]) for results in found)
+        return [restored(self.values, values, self.needs.names.original) for values in given]
+
+    def _inputs(self, index: int, clock: Tensor) -> list[Tensor]:
+        """All that a body takes at a chunk. The state is that before the first of them."""
         tensors: list[Tensor] = []
         for name in self.names:
             flattened(self.cuts.part(name, index), tensors)
@@ -55,9 +63,7 @@ class Steady:
             self.loose = [i for i, (x, p) in enumerate(zip(tensors, packed, strict=True)) if x.stride() != p.stride()]
         for i in self.loose:
             tensors[i] = self.packed(tensors[i])
-        self.given = self.results(self.body, tensors, Cut(self.cuts, index))
-        values = iter(self.given[len(self.places) :])
-        return restored(self.values, values, self.needs.names.original)  # type: ignore[no-any-return]
+        return tensors
 
     def after(self, frame: Frame) -> Frame:
         """The frame after the last of these chunks."""

@@ -17,10 +17,12 @@ from typing import Any
 import torch
 from nldsl.compiler import early, stages
 from nldsl.compiler.asked import Asked, title
-from nldsl.compiler.bodies.adjoint import Body, Compiler
+from nldsl.compiler.bodies.adjoint import Compiler
+from nldsl.compiler.bodies.body import Body
 from nldsl.compiler.bodies.hoisting import Hoisted, hoisted
 from nldsl.compiler.bodies.mapping import Mapped
 from nldsl.compiler.bodies.nodes import results_of
+from nldsl.compiler.bodies.scan import followed
 from nldsl.compiler.bodies.tracing import traced
 from nldsl.compiler.chunks import Cut
 from nldsl.compiler.dependences import Node
@@ -41,8 +43,8 @@ Called = Callable[[Sequence[Tensor], bool], list[Tensor]]  # its inputs, and whe
 @dataclass
 class Step:
     """A body that was met: how often, what is called, its graph once it is traced, what of it is done before the loop
-    (for one chunk, and for many), which result an input is at the next chunk, whether that is of the same body as far
-    as the state goes, which results are handed on as they are, the form of its results."""
+    (for one chunk, and for many), the body with that in it, which result an input is at the next chunk, whether that is
+    of the same body as far as the state goes, which results are handed on as they are, the form of its results."""
 
     met: int = 0
     call: Called | None = None
@@ -51,6 +53,7 @@ class Step:
     hoisted: Hoisted | None = None
     early: Called | None = None
     mapped: Mapped | None = None
+    whole: Body | None = None
     handed: Mapping[int, int] = field(default_factory=dict)
     steady: bool = False
     fixed: frozenset[int] = frozenset()
@@ -97,16 +100,29 @@ class Steps:
         early.foreseen(body, asked, self.stretched, self.compiler is not None)
         results = self._results(body, asked.tensors, asked.cut)
         self._finish(asked, body, results)
-        return Steady(body, asked, results, self._results, self._packed) if body.steady and asked.cut else None
+        return Steady(body, asked, results, self._scanned, self._packed) if body.steady and asked.cut else None
+
+    def _scanned(self, body: Step, rows: list[list[Tensor]], cut: Cut, budget: int) -> list[list[Tensor]]:
+        """The results of chunks that follow one another, the first of them at the cut. rows: their inputs; of the state
+        only that of the first one counts."""
+        cuts = [Cut(cut.cuts, i) for i in range(cut.index, cut.index + len(rows))]
+        if self.stretched or not isinstance(body.call, Body):
+            each = iter(cuts)
+            return followed(rows, body.handed, lambda inputs: self._results(body, inputs, next(each)))
+        if body.whole is not None and budget and not all(i.index in cut.cuts.early.get(id(body), {}) for i in cuts):
+            return body.whole.scan(rows, budget)
+        exactly = self.compiler is not None
+        rows = [[*x, *early.results(body, x, i, False, exactly)] for x, i in zip(rows, cuts, strict=True)]
+        return body.call.scan(rows, budget)
 
     def _results(self, body: Step, tensors: list[Tensor], cut: Cut | None) -> list[Tensor]:
         assert body.call is not None
         known = early.results(body, tensors, cut, self.stretched, self.compiler is not None)
         return body.call([*tensors, *known], self.stretched)
 
-    def called(self, graph: fx.GraphModule, handed: Mapping[int, int]) -> Called:
-        """How a body is called from now on. handed: which result an input is at the next chunk, by their places."""
-        return Body(graph, handed, self.compiler)
+    def called(self, graph: fx.GraphModule, handed: Mapping[int, int], stacks: str | None) -> Called:
+        """How a body is called from now on: see `Body`."""
+        return Body(graph, handed, self.compiler, stacks)
 
     def together(self, piece: Piece, stage: Together) -> None:
         """Run records over all ticks, compiled for any number of them."""
@@ -156,13 +172,14 @@ class Steps:
         )
         if self.hoists and isinstance(asked.piece.values, Cut):
             body.hoisted = hoisted(graph, early.stateless(asked.form))
+        stacks = asked.tensors[0].device.type if body.steady and self.compiler is not None else None
         if body.hoisted:
             stretches = asked.piece.machine.budget > 0  # whose chunks have theirs one by one
             body.early = Body(body.hoisted.early, {}, self.compiler if stretches else None)
             body.mapped = Mapped(body.hoisted.early, self.patience, self.compiler)
-        body.call = self.called(body.hoisted.late if body.hoisted else graph, body.handed)
-        if isinstance(body.call, Body):
-            body.fixed = frozenset(body.call.fixed.before)
+            body.whole = Body(graph, body.handed, self.compiler, stacks) if stretches else None
+        body.call = self.called(body.hoisted.late if body.hoisted else graph, body.handed, stacks)
+        body.fixed = frozenset(o for part in (body.call, body.whole) if isinstance(part, Body) for o in part.numbers)
 
     def _asked(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> Asked:
         needs = self._needs.get(id(todo))

@@ -13,74 +13,18 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from nldsl.compiler.bodies.fixed import Fixed
 from nldsl.compiler.bodies.inplace import inplace
-from nldsl.compiler.bodies.nodes import ancestors, is_view, part, results_of, unreal
+from nldsl.compiler.bodies.nodes import ancestors, is_view, part, results_of, unreal, value
 from nldsl.compiler.bodies.rewrites import rewritten
 from nldsl.compiler.bodies.silent import silent, without
 from nldsl.compiler.bodies.sparing import sparing
 from nldsl.compiler.bodies.tidy import attached, slopes, tidied, writes
 from nldsl.compiler.bodies.tracing import recorded
 from nldsl.compiler.bodies.views import sunk
-from nldsl.compiler.transforms import transformed
 from torch import Tensor, fx
 
 Compiler = Callable[[Callable[..., Any], bool | None], Callable[..., Any]]
 Wanted = tuple[bool, ...]  # the inputs that are differentiated
-
-
-class Body:
-    """A traced body as it is called: by its adjoint where a gradient will be asked for. handed: which result an input
-    is at the next chunk, by their places. compiler: what graphs are handed to (with whether their shapes may change),
-    None to run them as they are."""
-
-    def __init__(self, graph: fx.GraphModule, handed: Mapping[int, int], compiler: Compiler | None) -> None:
-        self.fixed, self.compiler = Fixed(graph, handed), compiler
-        self.graph, self.handed = self.fixed.graph, self.fixed.handed
-        self.adjoints: list[Adjoint] = []
-        self.refused: set[Wanted] = set()
-        self._plain: Callable[..., Any] | None = None
-
-    def __call__(self, inputs: Sequence[Tensor], stretched: bool) -> list[Tensor]:
-        """The body's results. stretched: they will be computed again, and then must be in the same way."""
-        used = [inputs[i] for i in self.fixed.used]
-        wanted = tuple(x.requires_grad for x in used)
-        run: Callable[..., Any] = self.graph.forward
-        if not transformed():
-            differentiated = torch.is_grad_enabled() and any(wanted)
-            run = self._adjoint(used, wanted, stretched) if differentiated else self.plain(used[0].device.type)
-        return self.fixed.filled(inputs, run(*used))
-
-    def plain(self, device: str) -> Callable[..., Any]:
-        """The body without gradients: that of an adjoint, where another would have to be compiled."""
-        if self.compiler is not None and self.adjoints:
-            return self.adjoints[-1].results
-        if self._plain is None:
-            given = self.graph.graph.find_nodes(op="placeholder")
-            self._plain = finished(part(self.graph, given, results_of(self.graph)), self.compiler, device)
-        return self._plain
-
-    def _adjoint(self, inputs: Sequence[Tensor], wanted: Wanted, stretched: bool) -> Callable[..., Any]:
-        for adjoint in self.adjoints if wanted not in self.refused else ():
-            if all(w <= a for w, a in zip(wanted, adjoint.wanted, strict=True)):
-                return adjoint
-        if stretched or wanted in self.refused:
-            self.refused.add(wanted)
-            return self.graph.forward
-        self.adjoints.append(Adjoint(self.graph, inputs, self._lasting(inputs, wanted), self.handed, self.compiler))
-        return self.adjoints[-1]
-
-    def _lasting(self, inputs: Sequence[Tensor], wanted: Wanted) -> Wanted:
-        """wanted, and the state where a chunk leaves one that the next will differentiate: one adjoint for all."""
-        while True:
-            with torch.enable_grad():
-                results = self.graph.forward(*_leaves(inputs, wanted))
-            more = {i for i, o in self.handed.items() if results[o].requires_grad}
-            more |= {i for i, source in self.fixed.follows.items() if wanted[source]}
-            after = tuple(w or i in more for i, w in enumerate(wanted))
-            if after == wanted:
-                return wanted
-            wanted = after
 
 
 class Adjoint:
@@ -97,7 +41,7 @@ class Adjoint:
     ) -> None:
         self.body, self.wanted, self.compiler, self.device = body, wanted, compiler, inputs[0].device.type
         with torch.enable_grad():
-            results = body.forward(*_leaves(inputs, wanted))
+            results = body.forward(*leaves(inputs, wanted))
         places: dict[int, int] = {}  # of results that are the same tensor
         self.order = [places.setdefault(id(x), len(places)) for x in results]
         unique = self._unique(results)
@@ -112,6 +56,7 @@ class Adjoint:
             unreal(joint.graph)
             sunk(joint.graph)  # what is kept then lies as it is needed
         forward, self._whole = self._cut(joint)
+        self.bytes = sum(value(n).nbytes for n in results_of(forward)[len(self.learnt) :])  # that a chunk keeps
         self.forward = finished(forward, compiler, self.device)
         found = iter(results_of(self._whole))
         heard = {i for i, w in enumerate(wanted) if w and next(found) is not None}
@@ -164,11 +109,11 @@ class Adjoint:
 
     def _joint(self, inputs: Sequence[Tensor], tangents: Sequence[Tensor]) -> list[Any]:
         """The results, then the gradients."""
-        leaves = _leaves(inputs, self.wanted)
+        sources = leaves(inputs, self.wanted)
         with torch.enable_grad():
-            results = self._unique(self.body.forward(*leaves))
-        with _no_autocast(self.device):  # as autograd does at run time
-            return [*results, *self.gradients(results, leaves, tangents, False)]
+            results = self._unique(self.body.forward(*sources))
+        with no_autocast(self.device):  # as autograd does at run time
+            return [*results, *self.gradients(results, sources, tangents, False)]
 
     def _cut(self, joint: fx.GraphModule) -> tuple[fx.GraphModule, fx.GraphModule]:
         """inputs -> results, kept; and inputs, kept, tangents -> gradients."""
@@ -194,12 +139,12 @@ def finished(graph: fx.GraphModule, compiler: Compiler | None, device: str) -> C
     return (inplace(graph, device) if pure else graph).forward
 
 
-def _no_autocast(device: str) -> AbstractContextManager[Any]:
+def no_autocast(device: str) -> AbstractContextManager[Any]:
     on = device != "meta" and torch.is_autocast_enabled(device)  # of meta it knows nothing
     return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
-def _leaves(inputs: Sequence[Tensor], wanted: Wanted) -> list[Tensor]:
+def leaves(inputs: Sequence[Tensor], wanted: Wanted) -> list[Tensor]:
     return [x.detach().requires_grad_() if w else x.detach() for x, w in zip(inputs, wanted, strict=True)]
 
 
@@ -210,23 +155,31 @@ class _Run(torch.autograd.Function):
     def forward(ctx: Any, adjoint: Adjoint, *inputs: Tensor) -> tuple[Tensor, ...]:
         found = adjoint.forward(*inputs)
         count = len(adjoint.learnt)
+        results = apart(found[:count])
         ctx.adjoint, ctx.inputs = adjoint, len(inputs)
         ctx.set_materialize_grads(False)  # a body has results that no gradient comes to
         ctx.save_for_backward(*inputs, *found[count:])
-        ctx.mark_non_differentiable(*(x for x, learnt in zip(found, adjoint.learnt, strict=False) if not learnt))
-        return tuple(found[:count])
+        ctx.mark_non_differentiable(*(x for x, learnt in zip(results, adjoint.learnt, strict=True) if not learnt))
+        return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
         adjoint, saved = ctx.adjoint, ctx.saved_tensors
         tangents = [x for x, learnt in zip(given, adjoint.learnt, strict=True) if learnt]
-        with _no_autocast(adjoint.device):  # its operators are cast already
+        with no_autocast(adjoint.device):  # its operators are cast already
             if torch.is_grad_enabled():
                 found = adjoint.once_more(saved[: ctx.inputs], tangents)
             else:
                 found = adjoint.backward(saved, tangents)
         gradients = iter(found)
         return None, *(next(gradients) if wanted else None for wanted in adjoint.wanted)
+
+
+def apart(results: Sequence[Tensor]) -> list[Tensor]:
+    """Results of which none is the same tensor as another. One that a gradient stops at may be computed as one that it
+    goes through, and autograd notes with a tensor which of them it is."""
+    found: dict[int, Tensor] = {}
+    return [found.setdefault(id(x), x) if id(x) not in found else x.detach() for x in results]
 
 
 def laid(x: Tensor, stride: Sequence[int], exactly: bool = False) -> Tensor:

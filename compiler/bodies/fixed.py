@@ -19,7 +19,8 @@ from torch import Tensor, fx
 class Fixed:
     """A body without such results and inputs. graph: gives the others; used: the places of its inputs; handed: as in
     `Body`, by their places in the graph, negative where an input is not used. follows: which input an input was at the
-    chunk before, by these places. before: which input a number was at this chunk, by its place."""
+    chunk before, by these places. before: which input a number was at this chunk, by its place. left: the places of the
+    graph's results, by those in the body; following: `handed` as it was."""
 
     def __init__(self, graph: fx.GraphModule, handed: Mapping[int, int]) -> None:
         results = results_of(graph)
@@ -39,9 +40,9 @@ class Fixed:
         self.before = {o: i for i, o in handed.items() if o in self.numbers}
         self.made: dict[int, Tensor] = {}
         at = {i: place for place, i in enumerate(self.used)}
-        places = {o: place for place, o in enumerate(left)}
+        self.left, self.following = {o: place for place, o in enumerate(left)}, handed
         self.follows = {at[i]: at[source] for i, source in follows.items()}
-        self.handed = {at.get(i, -1 - i): places[o] for i, o in handed.items() if o in places}
+        self.handed = {at.get(i, -1 - i): self.left[o] for i, o in handed.items() if o in self.left}
         self.graph = part(graph, [inputs[i] for i in self.used], [results[o] for o in left])
 
     def filled(self, inputs: Sequence[Tensor], results: Sequence[Tensor]) -> list[Tensor]:

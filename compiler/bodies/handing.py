@@ -21,7 +21,7 @@ def compiler_of(options: Mapping[str, Any]) -> Compiler:
 
             own = {"post_grad_custom_post_pass": Kernels(), **own}
         if isinstance(body, fx.GraphModule) and options.keys() <= {"options"}:
-            return Standalone(body, own)
+            return Standalone(body, {"size_asserts": False, **own})  # its shapes never change
         more = {} if "mode" in options else {"options": {**own, "guard_filter_fn": of_inputs}}
         return torch.compile(body, fullgraph=True, dynamic=dynamic, **{**options, **more})
 

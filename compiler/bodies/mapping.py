@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from nldsl.compiler.bodies.adjoint import Body, Compiler
+from nldsl.compiler.bodies.adjoint import Compiler
+from nldsl.compiler.bodies.body import Body
 from nldsl.compiler.bodies.tracing import traced
 from nldsl.compiler.transforms import transformed
 from torch import Tensor, fx

@@ -89,7 +89,7 @@ def _row(total: fx.Node) -> fx.Node:
     """What is added to every row, where that is known."""
     if total.target is aten.mul.Tensor and len(shape(total)) == 3:
         for ones, row in (total.args, total.args[::-1]):
-            if isinstance(ones, fx.Node) and isinstance(row, fx.Node) and shape(row)[1] == 1 and constant(ones) == 1:
+            if constant(ones) == 1 and isinstance(row, fx.Node) and shape(row)[-2:-1] == [1]:
                 return row
     return total
 
@@ -162,5 +162,7 @@ def _fused(graph: fx.Graph, node: fx.Node) -> None:
             continue
         if len({value(x).dtype for x in (total, *factors)}) == 1:
             with graph.inserting_before(node):
-                node.replace_all_uses_with(called(graph, aten.addcmul.default, total, *factors))
-            return
+                made = called(graph, aten.addcmul.default, total, *factors)
+            if value(made).stride() == value(node).stride():  # as the views of it expect
+                node.replace_all_uses_with(made)
+                return

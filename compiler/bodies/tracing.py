@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nldsl.compiler.bodies.folding import folded
-from nldsl.compiler.bodies.joining import joined
+from nldsl.compiler.bodies.nodes import unreal
 from nldsl.compiler.bodies.tidy import tidied, writes
 from torch import Tensor, fx
 from torch._guards import TracingContext, tracing
@@ -23,7 +23,7 @@ def traced(function: Callable[..., Any], inputs: Sequence[Tensor]) -> fx.GraphMo
         if not writes(graph.graph):
             folded(graph.graph)
             tidied(graph.graph)
-        joined(graph.graph)
+        unreal(graph.graph)
     graph.recompile()
     return graph
 

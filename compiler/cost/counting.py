@@ -10,13 +10,14 @@ from typing import Any
 
 import torch
 from nldsl.compiler.asked import Asked
+from nldsl.compiler.bodies.joining import joined
 from nldsl.compiler.cost.shapes import META, Shapes, tensors_in
 from nldsl.compiler.cost.work import Work, work_of
 from nldsl.compiler.steps import Called, Steps
 from torch import Tensor, fx
 from torch.fx import traceback
 from torch.fx._symbolic_trace import is_fx_symbolic_tracing
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 
 class Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -137,10 +138,12 @@ class OwnedSteps(Steps):
     def key(self, key: Any, asked: Asked) -> Any:
         return id(asked.todo), super().key(key, asked)
 
-    def called(self, graph: fx.GraphModule, handed: Mapping[int, int]) -> Called:
+    def called(self, graph: fx.GraphModule, handed: Mapping[int, int], stacks: str | None) -> Called:
         def at(record: str) -> None:
             self.at(record)
 
+        with _disable_current_modes():  # nothing of this is run
+            joined(graph.graph)
         now = ""
         for node in list(graph.graph.nodes):
             record = node.meta.get("custom", {}).get("record", now)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from nldsl.compiler.bodies.adjoint import Adjoint, Body
+from nldsl.compiler.bodies.adjoint import Adjoint
+from nldsl.compiler.bodies.body import Body
 from nldsl.compiler.bodies.nodes import results_of
 from torch import Tensor, fx
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -54,6 +55,16 @@ def held(w: Tensor, s: Tensor, x: Tensor, r: Tensor, gates: Tensor) -> list[Tens
     return [w.detach() * s + gates[0] * (x.transpose(1, 2).mT @ r.transpose(1, 2)).detach()]
 
 
+def stopped(w: Tensor, s: Tensor, x: Tensor, r: Tensor, gates: Tensor) -> list[Tensor]:
+    """Equal results of which a gradient goes through some, through others not, or in part."""
+    return [w * 2, w.detach() * 2, w.exp() * s, w.detach().exp() * s, w.exp() * s.detach()]
+
+
+def laid_as_the_product(w: Tensor, s: Tensor, x: Tensor, r: Tensor, gates: Tensor) -> list[Tensor]:
+    """A sum whose view counts on where its numbers lie."""
+    return [(s * s.exp() + w.mT).view(2, 2, 64 * 64) * 2]
+
+
 def views_of_all_kinds(w: Tensor, s: Tensor, x: Tensor, r: Tensor, gates: Tensor) -> list[Tensor]:
     """What looks like a tensor of its own may not be written over while its numbers are needed."""
     total = w * s
@@ -62,7 +73,16 @@ def views_of_all_kinds(w: Tensor, s: Tensor, x: Tensor, r: Tensor, gates: Tensor
     return [diagonal + 1, windows.squeeze((0,)) * 2, lines * 3 + diagonal, total + 1, w.diagonal(dim1=-2, dim2=-1) * 4]
 
 
-FUNCTIONS = [held, views_of_all_kinds, read_and_write, inner_gradient, through_and_twice, shared_rows]
+FUNCTIONS = [
+    held,
+    stopped,
+    laid_as_the_product,
+    views_of_all_kinds,
+    read_and_write,
+    inner_gradient,
+    through_and_twice,
+    shared_rows,
+]
 
 
 def given(seed: int = 0, learnt: str = "wsxrg") -> list[Tensor]:

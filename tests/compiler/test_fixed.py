@@ -4,7 +4,7 @@ are."""
 from __future__ import annotations
 
 import torch
-from nldsl.compiler.bodies.adjoint import Body
+from nldsl.compiler.bodies.body import Body
 from nldsl.compiler.bodies.tracing import traced
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import torch
-from nldsl.compiler.bodies.adjoint import Body
+from nldsl.compiler.bodies.body import Body
 from nldsl.compiler.bodies.nodes import results_of
 from nldsl.compiler.bodies.tracing import traced
 from torch import Tensor, fx
