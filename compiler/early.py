@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from nldsl.compiler.asked import Asked
     from nldsl.compiler.steps import Step
 
-SHARE = 0.5  # of the budget of a loop, for results that are kept for all chunks at once
 Inputs = dict[int, tuple[Tensor, int | None]]  # by place: all chunks, and along which axis they lie
 
 
@@ -49,8 +48,6 @@ def foreseen(body: Step, asked: Asked, stretched: bool, exactly: bool) -> None:
     known = cuts.early.setdefault(id(body), {})
     left = cuts.first + cuts.even - index
     if index in known or index < cuts.first or left < 2 or stretched or not body.steady:
-        return
-    if piece.machine.budget and left * hoisted.bytes > piece.machine.budget * SHARE:
         return
     if len({asked.needs.phase(piece.number + i * piece.ticks) for i in range(left)}) > 1:
         return

@@ -59,23 +59,24 @@ class _Chunks:
         """The chunks one after the other, as many at a time as are computed again together. Those of one body see to
         that themselves (`bodies/scan.py`)."""
         budget = self.piece.machine.budget if torch.is_grad_enabled() and not self.piece.plain else 0
-        first = self.cuts.first + 1
-        if not budget or len(self.bounds) < first + 3 or torch.compiler.is_compiling():
-            yield self.some(self.frame, range(len(self.bounds)))
+        first, everything = self.cuts.first + 2, len(self.bounds)
+        if not budget or everything < first + 2 or torch.compiler.is_compiling():
+            yield self.some(self.frame, range(everything))
             return
-        yield self.some(self.frame, range(first))
-        if self._reach(first, len(self.bounds)) >= self.cuts.first + self.cuts.even:
-            yield self.some(self.frame, range(first, len(self.bounds)), self.steady)
-            return
-        yield self.some(self.frame, range(first, first + 1))  # most bodies are met and traced here
-        first += 1
+        begin = 0
+        for end in (first - 1, first):  # most bodies are met and traced here; the first is often one of its own
+            yield self.some(self.frame, range(begin, end))
+            begin = end
+            if self._reach(begin, everything) >= self.cuts.first + self.cuts.even:
+                yield self.some(self.frame, range(begin, everything), self.steady)
+                return
         try:
             one, each = recompute.measured(partial(self.some, self.frame, range(first, first + 1), stretched=True))
         except recompute.Untraced:
-            yield self.some(self.frame, range(first, len(self.bounds)))
+            yield self.some(self.frame, range(first, everything))
             return
         yield one
-        left = range(first + 1, len(self.bounds))
+        left = range(first + 1, everything)
         count = recompute.stretch(len(left), each, self._bytes(), budget) or len(left)
         for begin in left[::count]:
             yield self._again(self.frame, range(begin, min(begin + count, len(self.bounds))), count < len(left))

@@ -1,7 +1,7 @@
 """Chunks that are run again in the backward pass, so that training need not keep what every chunk computed.
 
 What is kept is the state before every stretch of chunks; inside a stretch all is computed again when its gradient is
-asked for. A stretch is as short as a budget of memory allows.
+asked for. A stretch is as long as a budget of memory allows.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def measured(run: Callable[[], T]) -> tuple[T, int]:
 
 def stretch(chunks: int, each: int, state: int, budget: int) -> int:
     """How many chunks are computed again at a time, 0 for none. each: the bytes that a chunk keeps for its backward
-    pass; state: those of the state before it. With stretches of k, there are chunks / k states and k chunks at once."""
+    pass; state: those of the state before it. With stretches of k, there are chunks / k states and k chunks at once.
+    The last stretch need not be computed again, so a long one spares time."""
     if not budget or chunks * each <= budget:
         return 0
-    best = max(1, math.isqrt(max(1, chunks * state // max(1, each))))
-    fitting = [k for k in range(1, best + 1) if -(-chunks // k) * state + k * each <= budget]
-    return min(fitting, default=best)
+    fitting = [k for k in range(1, chunks) if -(-chunks // k) * state + k * each <= budget]
+    return max(fitting, default=max(1, math.isqrt(max(1, chunks * state // max(1, each)))))
 
 
 def again(run: Callable[[], T]) -> T:

@@ -43,8 +43,8 @@ Called = Callable[[Sequence[Tensor], bool], list[Tensor]]  # its inputs, and whe
 @dataclass
 class Step:
     """A body that was met: how often, what is called, its graph once it is traced, what of it is done before the loop
-    (for one chunk, and for many), the body with that in it, which result an input is at the next chunk, whether that is
-    of the same body as far as the state goes, which results are handed on as they are, the form of its results."""
+    (for one chunk, and for many), which result an input is at the next chunk, whether that is of the same body as far
+    as the state goes, which results are handed on as they are, the form of its results."""
 
     met: int = 0
     call: Called | None = None
@@ -53,7 +53,6 @@ class Step:
     hoisted: Hoisted | None = None
     early: Called | None = None
     mapped: Mapped | None = None
-    whole: Body | None = None
     handed: Mapping[int, int] = field(default_factory=dict)
     steady: bool = False
     fixed: frozenset[int] = frozenset()
@@ -109,8 +108,6 @@ class Steps:
         if self.stretched or not isinstance(body.call, Body):
             each = iter(cuts)
             return followed(rows, body.handed, lambda inputs: self._results(body, inputs, next(each)))
-        if body.whole is not None and budget and not all(i.index in cut.cuts.early.get(id(body), {}) for i in cuts):
-            return body.whole.scan(rows, budget)
         exactly = self.compiler is not None
         rows = [[*x, *early.results(body, x, i, False, exactly)] for x, i in zip(rows, cuts, strict=True)]
         return body.call.scan(rows, budget)
@@ -170,16 +167,14 @@ class Steps:
             (asked.tensors[i].shape, asked.tensors[i].dtype) == (after[o].shape, after[o].dtype)
             for i, o in body.handed.items()
         )
-        if self.hoists and isinstance(asked.piece.values, Cut):
+        if self.hoists and isinstance(asked.piece.values, Cut) and not asked.piece.machine.budget:  # all chunks at once
             body.hoisted = hoisted(graph, early.stateless(asked.form))
         stacks = asked.tensors[0].device.type if body.steady and self.compiler is not None else None
         if body.hoisted:
-            stretches = asked.piece.machine.budget > 0  # whose chunks have theirs one by one
-            body.early = Body(body.hoisted.early, {}, self.compiler if stretches else None)
+            body.early = Body(body.hoisted.early, {}, None)
             body.mapped = Mapped(body.hoisted.early, self.patience, self.compiler)
-            body.whole = Body(graph, body.handed, self.compiler, stacks) if stretches else None
         body.call = self.called(body.hoisted.late if body.hoisted else graph, body.handed, stacks)
-        body.fixed = frozenset(o for part in (body.call, body.whole) if isinstance(part, Body) for o in part.numbers)
+        body.fixed = frozenset(body.call.numbers) if isinstance(body.call, Body) else frozenset()
 
     def _asked(self, piece: Piece, todo: Stage, nodes: Sequence[Node], alone: bool) -> Asked:
         needs = self._needs.get(id(todo))

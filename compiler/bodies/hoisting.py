@@ -14,13 +14,12 @@ from torch import fx
 
 @dataclass(frozen=True)
 class Hoisted:
-    """A body in two. early: the inputs named by their places -> results, laid out with these strides, of so many bytes.
+    """A body in two. early: the inputs named by their places -> results, laid out with these strides.
     late: all inputs, then these results -> what the body gives."""
 
     early: fx.GraphModule
     places: tuple[int, ...]
     strides: tuple[tuple[int, ...], ...]
-    bytes: int
     late: fx.GraphModule
 
 
@@ -43,5 +42,4 @@ def hoisted(body: fx.GraphModule, stateless: Collection[int]) -> Hoisted | None:
     places = tuple(sorted(stateless))
     early = part(body, [inputs[i] for i in places], results)
     late = part(body, [*inputs, *results], results_of(body))
-    values = [value(n) for n in results]
-    return Hoisted(early, places, tuple(x.stride() for x in values), sum(x.nbytes for x in values), late)
+    return Hoisted(early, places, tuple(value(n).stride() for n in results), late)

@@ -8,32 +8,35 @@ import weakref
 import pytest
 import torch
 from nldsl.compiler.module import CompiledModule
-from nldsl.compiler.recompute import measured, stretch
+from nldsl.compiler.recompute import stretch
 from torch import Tensor
 
 import nldsl
+from benchmarks.speed.memory import Watch
 from compiler.programs import given
 
 BUDGET = 60_000  # bytes: less than the chunks of these programs keep
 
 
 def trained(name: str, budget: int, ticks: int) -> tuple[list[Tensor], int]:
-    """Outputs and gradients, and the bytes that were kept between the two passes."""
+    """Outputs and gradients, and the bytes that are there between the two passes: what stands around the loops too."""
     sizes = {"chunk": 4} if "Delta" not in name else {}
     module = nldsl.compile(name, dim=8, heads=2, dtype=torch.float64, memory_budget=budget, **sizes)
     module.runner.steps.patience = 0
     x = given(module, ticks).requires_grad_()
     module(x)  # bodies are traced
-    (y, _), kept = measured(lambda: module(x))
+    with Watch() as watch:
+        y, _ = module(x)
+        kept = watch.now
     return [y.detach(), *torch.autograd.grad(y.square().sum(), [x, *module.parameters()])], kept
 
 
 @pytest.mark.parametrize(
     ("name", "ticks", "share"),
     [
-        ("std.titans:LMM", 90, 0.2),
-        ("std.hope:SelfModifyingTitans", 90, 0.2),
-        ("std.delta:GatedDeltaNet", 700, 0.2),  # most of it is of what stands around the loop
+        ("std.titans:LMM", 90, 0.35),
+        ("std.hope:SelfModifyingTitans", 90, 0.25),
+        ("std.delta:GatedDeltaNet", 700, 0.15),
     ],
 )
 def test_the_same_with_less_memory(name: str, ticks: int, share: float) -> None:
@@ -110,10 +113,10 @@ def test_compiled_as_well() -> None:
     [
         (100, 10, 4, 0, 0),  # no budget
         (100, 10, 4, 1000, 0),  # all fits
-        (100, 10, 4, 500, 1),  # a state for every chunk, and one chunk
-        (100, 10, 4, 200, 3),  # 34 states and 3 chunks
+        (100, 10, 4, 500, 48),  # 3 states and 48 chunks
+        (100, 10, 4, 200, 17),  # 6 states and 17 chunks
         (100, 10, 4, 1, 6),  # the least there is: sqrt(100 * 4 / 10)
     ],
 )
-def test_the_shortest_stretch_that_fits(chunks: int, each: int, state: int, budget: int, expected: int) -> None:
+def test_the_longest_stretch_that_fits(chunks: int, each: int, state: int, budget: int, expected: int) -> None:
     assert stretch(chunks, each, state, budget) == expected
