@@ -27,19 +27,19 @@ def stateless(form: Any) -> list[int]:
     return [i for i in range(counted(form)) if not values <= i < values + frame]
 
 
-def results(body: Step, tensors: Sequence[Tensor], cut: Cut | None, stretched: bool, exactly: bool) -> list[Tensor]:
-    """What the early part of a body gives of these inputs, laid out as the rest of it was traced with. stretched: this
-    may be done again, so that what is not there now must not be there then. exactly: see `laid`."""
+def results(body: Step, tensors: Sequence[Tensor], cut: Cut | None, exactly: bool) -> list[Tensor]:
+    """What the early part of a body gives of these inputs, laid out as the rest of it was traced with. exactly: see
+    `laid`."""
     if body.hoisted is None:
         return []
     known = cut.cuts.early.get(id(body), {}).get(cut.index) if cut is not None else None
     if known is None:
         assert body.early is not None
-        known = _laid(body.hoisted, body.early([tensors[i] for i in body.hoisted.places], stretched), exactly)
+        known = _laid(body.hoisted, body.early([tensors[i] for i in body.hoisted.places], False), exactly)
     return known
 
 
-def foreseen(body: Step, asked: Asked, stretched: bool, exactly: bool) -> None:
+def foreseen(body: Step, asked: Asked, exactly: bool) -> None:
     """Find the early results of this chunk and all that follow it, at once, where that can be done."""
     piece, hoisted = asked.piece, body.hoisted
     if hoisted is None or not isinstance(piece.values, Cut) or not isinstance(piece.number, int):
@@ -47,7 +47,7 @@ def foreseen(body: Step, asked: Asked, stretched: bool, exactly: bool) -> None:
     cuts, index = piece.values.cuts, piece.values.index
     known = cuts.early.setdefault(id(body), {})
     left = cuts.first + cuts.even - index
-    if index in known or index < cuts.first or left < 2 or stretched or not body.steady:
+    if index in known or index < cuts.first or left < 2 or not body.steady:
         return
     if len({asked.needs.phase(piece.number + i * piece.ticks) for i in range(left)}) > 1:
         return

@@ -96,7 +96,7 @@ class Steps:
             raise Untraced
         if body.call is None:
             self._trace(body, key, asked)
-        early.foreseen(body, asked, self.stretched, self.compiler is not None)
+        early.foreseen(body, asked, self.compiler is not None)
         results = self._results(body, asked.tensors, asked.cut)
         self._finish(asked, body, results)
         return Steady(body, asked, results, self._scanned, self._packed) if body.steady and asked.cut else None
@@ -109,12 +109,12 @@ class Steps:
             each = iter(cuts)
             return followed(rows, body.handed, lambda inputs: self._results(body, inputs, next(each)))
         exactly = self.compiler is not None
-        rows = [[*x, *early.results(body, x, i, False, exactly)] for x, i in zip(rows, cuts, strict=True)]
+        rows = [[*x, *early.results(body, x, i, exactly)] for x, i in zip(rows, cuts, strict=True)]
         return body.call.scan(rows, budget)
 
     def _results(self, body: Step, tensors: list[Tensor], cut: Cut | None) -> list[Tensor]:
         assert body.call is not None
-        known = early.results(body, tensors, cut, self.stretched, self.compiler is not None)
+        known = early.results(body, tensors, cut, self.compiler is not None)
         return body.call([*tensors, *known], self.stretched)
 
     def called(self, graph: fx.GraphModule, handed: Mapping[int, int], stacks: str | None) -> Called:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -12,6 +14,12 @@ Golden = Callable[[str, str], None]
 
 # The tensors of a test are small, and the workers share the cores: torch's own threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# `benchmarks` is no installed package, and the root of the repository can't be on the path, as its `compiler/` would
+# hide that of the tests: here it is only its folder.
+benchmarks = ModuleType("benchmarks")
+benchmarks.__path__ = [str(Path(__file__).resolve().parents[1] / "benchmarks")]
+sys.modules.setdefault("benchmarks", benchmarks)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
