@@ -79,7 +79,7 @@ class _Chunks:
         left = range(first + 1, everything)
         count = recompute.stretch(len(left), each, self._bytes(), budget) or len(left)
         for begin in left[::count]:
-            yield self._again(self.frame, range(begin, min(begin + count, len(self.bounds))), count < len(left))
+            yield self._again(self.frame, range(begin, min(begin + count, everything)), count < len(left))
 
     def some(
         self, frame: Frame, chunks: range, steady: Steady | None = None, stretched: bool = False

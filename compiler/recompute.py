@@ -38,7 +38,7 @@ def measured(run: Callable[[], T]) -> tuple[T, int]:
 def stretch(chunks: int, each: int, state: int, budget: int) -> int:
     """How many chunks are computed again at a time, 0 for none. each: the bytes that a chunk keeps for its backward
     pass; state: those of the state before it. With stretches of k, there are chunks / k states and k chunks at once.
-    The last stretch need not be computed again, so a long one spares time."""
+    A long one spares time where the last is not computed again, as in `bodies/scan.py`."""
     if not budget or chunks * each <= budget:
         return 0
     fitting = [k for k in range(1, chunks) if -(-chunks // k) * state + k * each <= budget]
