@@ -58,7 +58,8 @@ def _lying(x: Any, *axes: int) -> Any:
     lying: Any = ir.ExternKernel.unwrap_storage([x])[0]
     lying.freeze_layout()
     steps = [lying.get_stride()[axis] for axis in axes]
-    return x if any(V.graph.sizevars.statically_known_equals(s, 1) for s in steps) else ir.ExternKernel.copy_input(x)
+    lies = any(V.graph.sizevars.statically_known_equals(s, 1) for s in steps)
+    return x if lies else ir.ExternKernel.require_contiguous(x)
 
 
 @register_lowering(torch.ops.nldsl.gemm.default, type_promotion_kind=None)

@@ -94,6 +94,17 @@ def test_inductor_computes_the_same(
     assert chosen.count >= 4
 
 
+@pytest.mark.parametrize("lay", LAYOUTS)
+def test_a_total_may_lie_anyhow(lay: Callable[[Tensor], Tensor]) -> None:
+    def body(total: Tensor, x: Tensor) -> list[Tensor]:
+        return [torch.baddbmm(total, x, x, beta=0.5, alpha=2), torch.addmm(total[0], x[0], x[1])]
+
+    inputs = [lay(drawn(3, 16, 16, seed=i)) for i in range(2)]
+    run = Standalone(recorded(body, inputs), {"post_grad_custom_post_pass": Noted(OP)})
+    for found, wanted in zip(run(*inputs), body(*[x.double() for x in inputs]), strict=True):
+        near(found, wanted)
+
+
 @TYPES
 def test_sizes_may_change(dtype: torch.dtype) -> None:
     """One graph for batches of any length; the kernel is told how long they are."""
