@@ -182,11 +182,13 @@ def apart(results: Sequence[Tensor]) -> list[Tensor]:
     return [found.setdefault(id(x), x) if id(x) not in found else x.detach() for x in results]
 
 
-def laid(x: Tensor, stride: Sequence[int], exactly: bool = False) -> Tensor:
+def laid(x: Tensor, stride: tuple[int, ...], exactly: bool = False) -> Tensor:
     """x with its numbers laid out like that: a graph may have been made for no other layout. exactly: axes with one
     entry too, where it makes no difference to a number."""
+    if x.stride() == stride:
+        return x
     if all(a == b or n == 1 for a, b, n in zip(x.stride(), stride, x.shape, strict=True)):
-        return x.as_strided(x.shape, stride) if exactly and x.stride() != tuple(stride) else x
+        return x.as_strided(x.shape, stride) if exactly else x
     shape = x.shape
     for axis, step in enumerate(stride):
         if step == 0:

@@ -1,0 +1,154 @@
+"""What inductor's code for a CPU does at every call, worked out once: the kernels that it calls then follow one another
+without Python, and what lives between them lies in one block of memory."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from nldsl.compiler.bodies.places import Life, Place, Record, Unknown
+from torch import Tensor
+from torch._C._dynamo.guards import _empty_strided_cpu, _reinterpret_tensor  # type: ignore[attr-defined]
+from torch._inductor.codecache import CppPythonBindingsCodeCache
+from torch._inductor.output_code import CompiledFxGraph
+
+SOURCE = Path(__file__).with_suffix(".cpp")
+ALIGNED = 64  # bytes
+
+Seen = tuple[CompiledFxGraph, list[Any]]  # a graph that was called, and with what
+
+
+class _Bindings(CppPythonBindingsCodeCache):
+    """torch's bindings, for one tensor and a tuple of any number."""
+
+    call_entry_function = """
+        kernel(parse_arg<const int64_t*>(args, 0), PyTuple_GET_ITEM(args, 1), _torchinductor_pyobject_tensor_data_ptr);
+        Py_RETURN_NONE;
+    """
+
+
+@cache
+def _kernel() -> Callable[[Tensor, tuple[Tensor, ...]], None]:
+    """Of a program as `replay.cpp` has it, and of the tensors that it is about."""
+    made: Callable[..., None] = _Bindings.load_pybinding(["", ""], SOURCE.read_text())
+    return made
+
+
+class Replay:
+    """The calls of a record, for inputs that lie like those it was made with."""
+
+    def __init__(self, record: Record, inputs: int) -> None:
+        lasting = sorted({place.which for place in record.results if place is not None})
+        self.made = [(x.shape, x.stride, x.dtype) for x in (record.made[i] for i in lasting)]
+        self.results = [None if x is None else _result(x, lasting, record) for x in record.results]
+        offsets, self.bytes = arranged({i: life for i, life in enumerate(record.lives) if i not in lasting})
+        self.program = torch.tensor(list(_program(record, inputs, lasting, offsets)))
+        self.run = _kernel()
+
+    def __call__(self, *inputs: Tensor) -> list[Tensor | None]:
+        made = [_empty_strided_cpu(*how) for how in self.made]
+        self.run(self.program, (*inputs, _empty_strided_cpu((self.bytes,), (1,), torch.uint8), *made))
+        found: list[Tensor | None] = []
+        for result in self.results:
+            if result is None:
+                found.append(None)
+            else:
+                which, view = result
+                found.append(made[which] if view is None else _reinterpret_tensor(made[which], *view))
+        return found
+
+
+@contextmanager
+def watched() -> Iterator[list[Seen]]:
+    """Which graphs of inductor's are called meanwhile."""
+    seen: list[Seen] = []
+    call = CompiledFxGraph.__call__
+
+    def watching(graph: CompiledFxGraph, inputs: Any) -> Any:
+        seen.append((graph, [*inputs]))
+        return call(graph, inputs)
+
+    with patch.object(CompiledFxGraph, "__call__", watching):
+        yield seen
+
+
+def replayed(seen: Sequence[Seen], inputs: Sequence[Tensor], results: Sequence[Any]) -> Replay | None:
+    """What does the same as a call that was watched, which had these inputs and results. None where that does more than
+    to call kernels on a CPU, or where torch does something with inputs or results besides."""
+    storages = {x.untyped_storage().data_ptr() for x in inputs}
+    handed = any(x is not None and x.untyped_storage().data_ptr() in storages for x in results)
+    if len(seen) != 1 or handed or not all(x.is_cpu for x in inputs) or not _same(inputs, seen[0][1]):
+        return None
+    code: Any = seen[0][0].current_callable
+    try:
+        record = Record(code, inputs)
+    except Unknown:
+        return None
+    if len(record.results) != len(results) or not all(map(_alike, results, record.results)):
+        return None
+    return Replay(record, len(inputs))
+
+
+def _same(some: Sequence[Tensor], others: Sequence[Any]) -> bool:
+    """Whether they are the same numbers."""
+    return len(some) == len(others) and all(
+        isinstance(y, Tensor) and x.data_ptr() == y.data_ptr() and _lies(x) == _lies(y)
+        for x, y in zip(some, others, strict=True)
+    )
+
+
+def _alike(x: Tensor | None, place: Place | None) -> bool:
+    if x is None or place is None:
+        return x is None and place is None
+    return _lies(x) == (place.shape, place.stride, place.dtype)
+
+
+def _lies(x: Tensor) -> tuple[Any, ...]:
+    return tuple(x.shape), x.stride(), x.dtype
+
+
+def _result(place: Place, lasting: Sequence[int], record: Record) -> tuple[int, tuple[Any, ...] | None]:
+    """Which of those that last, and as what it is seen."""
+    made = record.made[place.which]
+    whole = (place.shape, place.stride, place.offset) == (made.shape, made.stride, 0)
+    return lasting.index(place.which), None if whole else (place.shape, place.stride, place.offset)
+
+
+def arranged(lives: Mapping[int, Life]) -> tuple[dict[int, int], int]:
+    """Where each begins in one block, and how long the block is: as low as those that live meanwhile let it."""
+    offsets: dict[int, int] = {}
+    for i, life in lives.items():
+        meanwhile = sorted((offsets[j], lives[j].bytes) for j in offsets if lives[j].last > life.first)
+        offset = 0
+        for begin, size in meanwhile:
+            if offset + life.bytes <= begin:
+                break
+            offset = max(offset, -(-(begin + size) // ALIGNED) * ALIGNED)
+        offsets[i] = offset
+    return offsets, max((offsets[i] + lives[i].bytes for i in offsets), default=0)
+
+
+def _program(record: Record, inputs: int, lasting: Sequence[int], offsets: Mapping[int, int]) -> Iterator[int]:
+    """As `replay.cpp` reads it. The tensors: the inputs, the block, what lasts."""
+    yield len(record.calls)
+    for call in record.calls:
+        numbers, last = (call.arguments[:-2], call.arguments[-2:]) if call.ending else (call.arguments, [0.0, 0.0])
+        yield from (call.address, len(numbers), call.ending)
+        for x in numbers:
+            if not isinstance(x, Place):
+                yield from (-1, x)
+                continue
+            begin = x.offset * x.dtype.itemsize
+            if x.which < 0:
+                yield from (inputs + x.which, begin)
+            elif x.which in offsets:
+                yield from (inputs, offsets[x.which] + begin)
+            else:
+                yield from (inputs + 1 + lasting.index(x.which), begin)
+        yield from struct.unpack("2q", struct.pack("2d", *last))
