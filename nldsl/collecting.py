@@ -1,4 +1,4 @@
-"""Python's search for cycles, put off while much is built and little of it dropped."""
+"""Python's search for cycles, put off while much is made and little of it dropped."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Without the search, which looks at all that is alive, torch's own objects too, each time that enough is new: once
-    or twice while a program is built, and that took as long as building it."""
+    """Without the search, which looks at all that is alive, torch's own objects too, each time that enough is new: that
+    took as long as to build a program, and a twentieth of the time of chunks that follow one another."""
     was = gc.isenabled()
     gc.disable()
     try:

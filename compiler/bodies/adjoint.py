@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from nldsl.compiler.bodies.inplace import inplace
@@ -18,10 +18,14 @@ from nldsl.compiler.bodies.nodes import ancestors, is_view, part, results_of, un
 from nldsl.compiler.bodies.rewrites import rewritten
 from nldsl.compiler.bodies.silent import silent, without
 from nldsl.compiler.bodies.sparing import sparing
+from nldsl.compiler.bodies.standalone import Standalone
 from nldsl.compiler.bodies.tidy import attached, slopes, tidied, writes
 from nldsl.compiler.bodies.tracing import recorded
 from nldsl.compiler.bodies.views import sunk
 from torch import Tensor, fx
+
+if TYPE_CHECKING:
+    from nldsl.compiler.bodies.calls import Calls, Room
 
 Compiler = Callable[[Callable[..., Any], bool | None], Callable[..., Any]]
 Wanted = tuple[bool, ...]  # the inputs that are differentiated
@@ -57,6 +61,7 @@ class Adjoint:
             sunk(joint.graph)  # what is kept then lies as it is needed
         forward, self._whole = self._cut(joint)
         self.bytes = sum(value(n).nbytes for n in results_of(forward)[len(self.learnt) :])  # that a chunk keeps
+        forward.meta["kept"] = len(self.learnt)  # from which result on
         self.forward = finished(forward, compiler, self.device)
         found = iter(results_of(self._whole))
         heard = {i for i, w in enumerate(wanted) if w and next(found) is not None}
@@ -72,6 +77,19 @@ class Adjoint:
         """The same without gradients."""
         found = self.forward(*inputs)
         return [found[i] for i in self.order]
+
+    def chunk(self, inputs: Sequence[Tensor]) -> tuple[list[Tensor], Room | None]:
+        """The results and what is kept, and the room which that lies in, if any: `over` makes it another chunk's."""
+        calls = _calls(self.forward)
+        room = calls.room() if calls else None
+        found: Any = calls(*inputs, room=room) if calls else self.forward(*inputs)
+        return found, room
+
+    def over(self, room: Room | None) -> None:
+        """Nothing needs any more what is kept in a room."""
+        calls = _calls(self.forward)
+        if calls and room and all(_calls(way) for way in self._ways.values()):  # no gradient is what was kept
+            calls.spared.append(room)
 
     def backward(self, saved: Sequence[Tensor], given: Sequence[Tensor | None]) -> Any:
         """The gradients of the inputs. saved: the inputs, and what the forward pass kept; given: those of the results
@@ -137,6 +155,10 @@ def finished(graph: fx.GraphModule, compiler: Compiler | None, device: str) -> C
     if compiler is not None:
         return compiler(graph, False)
     return (inplace(graph, device) if pure else graph).forward
+
+
+def _calls(run: Callable[..., Any]) -> Calls | None:
+    return run.calls if isinstance(run, Standalone) else None
 
 
 def no_autocast(device: str) -> AbstractContextManager[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MOST = 256  # arguments that `replay.cpp` calls a kernel with
+MOST = 256  # arguments that `calls.cpp` calls a kernel with
 ENDINGS = {"float": 1, "double": 2}  # by the end of a kernel's name: what its last two numbers are
 
 

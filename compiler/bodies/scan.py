@@ -8,7 +8,7 @@ the state before every stretch of chunks is kept, and the rest is computed again
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from nldsl.compiler.bodies.adjoint import Adjoint, laid, no_autocast
@@ -16,8 +16,13 @@ from nldsl.compiler.bodies.fixed import Fixed
 from nldsl.compiler.recompute import stretch
 from torch import Tensor
 
+from nldsl.collecting import uncollected
+
+if TYPE_CHECKING:
+    from nldsl.compiler.bodies.calls import Room
+
 Rows = Sequence[Sequence[Tensor]]  # the inputs of every chunk, by their places; state is looked at in the first alone
-Kept = list[Tensor]  # of a chunk: the inputs that its graph uses, and what it kept
+Kept = tuple[list[Tensor], "Room | None"]  # of a chunk: the inputs that its graph uses, what it kept, and where it did
 Slopes = dict[int, Tensor]  # gradients by the places of what they are of
 
 
@@ -101,11 +106,11 @@ class Scan:
         know through autograd who made them."""
         inputs = self.inputs(given, chunk, state)
         used = [inputs[i] for i in self.fixed.used]
-        found = self.adjoint.forward(*used)
+        found, room = self.adjoint.chunk(used)
         count = len(self.adjoint.learnt)
         unique = {id(x) for x in found[:count]}
         kept = [x.detach() if id(x) in unique else x for x in found[count:]]
-        return self.fixed.filled(inputs, [found[i] for i in self.adjoint.order]), [*used, *kept]
+        return self.fixed.filled(inputs, [found[i] for i in self.adjoint.order]), ([*used, *kept], room)
 
     def again(self, given: Sequence[Tensor], begin: int, state: Sequence[Tensor]) -> list[Kept]:
         """What the chunks of a stretch keep."""
@@ -118,6 +123,7 @@ class Scan:
 
     def backward(self, kept: Kept, slopes: Slopes) -> Slopes:
         """From the gradients of a chunk's results to those of its inputs."""
+        saved, room = kept
         found: Slopes = {}
         tangents: Slopes = {}
         for o, slope in slopes.items():
@@ -128,8 +134,9 @@ class Scan:
         given = [tangents.get(i) for i, learnt in enumerate(self.adjoint.learnt) if learnt]
         if any(x is not None for x in given):
             wanted = (i for i, w in zip(self.fixed.used, self.adjoint.wanted, strict=True) if w)
-            for i, slope in zip(wanted, self.adjoint.backward(kept, given), strict=True):
+            for i, slope in zip(wanted, self.adjoint.backward(saved, given), strict=True):
                 _add(found, i, slope)
+        self.adjoint.over(room)
         return found
 
     def _learnt(self, wanted: list[bool]) -> set[int]:
@@ -147,6 +154,7 @@ class _Run(torch.autograd.Function):
     """All chunks, as autograd sees them."""
 
     @staticmethod
+    @uncollected()
     def forward(ctx: Any, scan: Scan, *given: Tensor) -> tuple[Tensor, ...]:
         state: Sequence[Tensor] = given[: len(scan.handed)]
         shown: list[tuple[int, Tensor]] = []
@@ -161,6 +169,8 @@ class _Run(torch.autograd.Function):
             shown += [(o, _apart(results[o], state)) for o in scan.values]
             if chunk >= last and scan.lasting:  # the backward pass comes to this stretch first
                 trail.append(kept)
+            else:
+                scan.adjoint.over(kept[1])
         shown += [(o, results[o]) for o in scan.state]
         answers: list[Tensor] = []
         for o, x in shown:
@@ -172,6 +182,7 @@ class _Run(torch.autograd.Function):
         return tuple(answers)
 
     @staticmethod
+    @uncollected()
     def backward(ctx: Any, *slopes: Tensor | None) -> tuple[Tensor | None, ...]:
         scan, saved = ctx.scan, ctx.saved_tensors
         count = scan.lead + scan.count * len(scan.own)

@@ -7,10 +7,13 @@ trace is traced already.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx
+
+if TYPE_CHECKING:
+    from nldsl.compiler.bodies.calls import Calls
 
 
 class Standalone:
@@ -20,6 +23,7 @@ class Standalone:
         self.graph, self.options = graph, options
         for node in graph.graph.nodes:
             node.meta.pop("val", None)  # on no device, and inductor would take it at its word
+        self.calls: Calls | None = None  # of nothing but kernels, with results of their own
         self._run: Callable[..., Any] | None = None
 
     def __call__(self, *inputs: Tensor) -> Any:
@@ -27,7 +31,7 @@ class Standalone:
 
     def _first(self, inputs: Sequence[Tensor]) -> Any:
         import torch._inductor as inductor
-        from nldsl.compiler.bodies import native, replay
+        from nldsl.compiler.bodies import calls, native
 
         with torch.autocast(inputs[0].device.type, enabled=False):  # its operators are cast already
             run = inductor.standalone_compile(
@@ -36,7 +40,9 @@ class Standalone:
                 dynamic_shapes="from_example_inputs",
                 options={"config_patches": {**self.options}},
             )
-        with replay.watched() as seen:
+        with calls.watched() as seen:
             results = run(*inputs)
-        self._run = (replay.replayed(seen, inputs, results) if native.AT_HAND else None) or run
+        together = self.graph.meta.get("kept")
+        self.calls = calls.worked_out(seen, inputs, results, together) if native.AT_HAND else None
+        self._run = self.calls or run
         return results

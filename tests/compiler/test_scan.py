@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 import torch
 from nldsl.compiler.bodies import scan
+from nldsl.compiler.bodies.adjoint import Compiler
 from nldsl.compiler.bodies.body import Body
+from nldsl.compiler.bodies.handing import compiler_of
 from nldsl.compiler.bodies.scan import Scan, followed
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -22,7 +25,7 @@ CHUNKS, LEARNT = 5, "wmxrp"
 
 
 def titans(w: Tensor, m: Tensor, x: Tensor, r: Tensor, p: Tensor) -> list[Tensor]:
-    """A momentum, a weight [2, 6, 6], rows [2, 3, 6] of each chunk's own, a matrix of all chunks."""
+    """A momentum, a weight [2, 6, 6], rows [2, 4, 6] of each chunk's own, a matrix of all chunks."""
     answer = gelu(x @ w)
     after = 0.9 * m - 0.1 * x.mT @ (answer - r @ p)
     return [w + after, after, answer]
@@ -62,17 +65,17 @@ def a_budget_is_a_stretch(monkeypatch: pytest.MonkeyPatch) -> None:
 def given(learnt: str = LEARNT) -> tuple[list[Tensor], list[list[Tensor]]]:
     """What is differentiated, and the inputs of every chunk."""
     random = torch.Generator().manual_seed(0)
-    shapes = {"w": (2, 6, 6), "m": (2, 6, 6), "x": (CHUNKS, 2, 3, 6), "r": (CHUNKS, 2, 3, 6), "p": (6, 6)}
+    shapes = {"w": (2, 6, 6), "m": (2, 6, 6), "x": (CHUNKS, 2, 4, 6), "r": (CHUNKS, 2, 4, 6), "p": (6, 6)}
     made = {n: 0.4 * torch.randn(shape, dtype=torch.float64, generator=random) for n, shape in shapes.items()}
     w, m, x, r, p = (t.requires_grad_(n in learnt) for n, t in made.items())
     rows = [[w, m, *own, p] for own in zip(x.unbind(), r.unbind(), strict=True)]
     return [t for t in made.values() if t.requires_grad], rows
 
 
-def body(function: Function) -> Body:
+def body(function: Function, compiler: Compiler | None = None) -> Body:
     _, rows = given()
     graph = make_fx(lambda *xs: function(*xs))(*(x.detach() for x in rows[0]))
-    return Body(graph, {0: 0, 1: 1}, None)
+    return Body(graph, {0: 0, 1: 1}, compiler)
 
 
 def last(found: list[list[Tensor]]) -> list[Tensor]:
@@ -122,6 +125,24 @@ def test_a_backward_pass_can_be_run_again(function: Function, budget: int) -> No
         same(slopes(sources, found, retain_graph=True), expected)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_steps_one_after_the_other_in_machine_code(function: Function) -> None:
+    """What chunks keep is written over by those of the next step, and nothing else is."""
+    compiled, expected = body(function, compiler_of({})), one_by_one(function)
+    found: list[list[Tensor]] = []
+    for budget in (*BUDGETS, *BUDGETS):
+        sources, rows = given()
+        results = last(compiled.scan(rows, budget))
+        twice = [slopes(sources, results, retain_graph=True) for _ in range(2)]
+        found += [[x.detach() for x in results], *twice]
+    for some in found[::3]:
+        same(some, [x.detach() for x in expected[1]])
+    wanted = slopes(*expected)
+    for some in (*found[1::3], *found[2::3]):
+        same(some, wanted)
+
+
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_a_gradient_of_a_gradient(function: Function, budget: int) -> None:
@@ -167,7 +188,7 @@ def test_what_is_kept_is_let_go_while_gradients_are_found(monkeypatch: pytest.Mo
 
     def noted(self: Scan, *args: Any) -> Any:
         results, trail = forward(self, *args)
-        kept.append(weakref.ref(trail[-1]))
+        kept.append(weakref.ref(trail[0][-1]))
         return results, trail
 
     def counted(self: Scan, *args: Any) -> Any:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from nldsl.compiler.bodies.calls import ALIGNED, Calls, arranged
 from nldsl.compiler.bodies.kernels import Kernels
 from nldsl.compiler.bodies.places import Life
-from nldsl.compiler.bodies.replay import ALIGNED, Replay, arranged
 from nldsl.compiler.bodies.standalone import Standalone
 from nldsl.compiler.bodies.tracing import recorded
 from torch import Tensor
@@ -21,9 +21,11 @@ from .native import NEEDED, across, drawn, near
 LIVES = st.lists(st.tuples(st.integers(0, 900), st.integers(0, 20), st.integers(0, 8)), max_size=25)
 
 
-def standalone(body: Callable[..., Any], *inputs: Tensor) -> Standalone:
+def standalone(body: Callable[..., Any], *inputs: Tensor, kept: int | None = None) -> Standalone:
     """As a body is handed on, after its first call."""
-    made = Standalone(recorded(body, inputs), {"size_asserts": False, "post_grad_custom_post_pass": Kernels()})
+    graph = recorded(body, inputs)
+    graph.meta["kept"] = kept
+    made = Standalone(graph, {"size_asserts": False, "post_grad_custom_post_pass": Kernels()})
     made(*inputs)
     return made
 
@@ -50,7 +52,7 @@ class TestCalls:
     def test_the_same_numbers_in_the_same_places(self, lying: Callable[[Tensor], Tensor]) -> None:
         first = [lying(drawn(3, 8, 8, seed=i)) for i in range(2)]
         body, plain = standalone(mixed, *first), mixed(*first)
-        assert isinstance(body._run, Replay)
+        assert isinstance(body._run, Calls)
         for seed in (2, 4):
             inputs = [lying(drawn(3, 8, 8, seed=seed + i)) for i in range(2)]
             before, found = [x.clone() for x in inputs], body(*inputs)
@@ -69,9 +71,26 @@ class TestCalls:
 
         x = drawn(64, 64)
         body = standalone(chain, x)
-        assert isinstance(body._run, Replay)
+        assert isinstance(body._run, Calls)
         assert 0 < body._run.bytes <= 3 * x.nbytes
         near(body(x)[0], chain(x.double())[0])
+
+    def test_what_is_kept_lies_together_in_a_room(self) -> None:
+        inputs = [drawn(3, 8, 8, seed=i) for i in range(2)]
+        calls = standalone(mixed, *inputs, kept=2).calls
+        assert calls is not None
+        given = [inputs, [2 * x for x in inputs]]
+        for _ in range(2):  # the second time in the rooms of the first
+            rooms = [calls.room() for _ in given]
+            found: list[Any] = [calls(*x, room=room) for x, room in zip(given, rooms, strict=True)]
+            for x, results in zip(given, found, strict=True):
+                for y, wanted in zip(results, mixed(*(z.double() for z in x)), strict=True):
+                    near(y, wanted.double())
+                storages = [y.untyped_storage().data_ptr() for y in results]
+                assert len({*storages[2:5]}) == 1
+                assert len({*storages}) == 3  # the last is a view of the first, which is none of what is kept
+            calls.spared += rooms
+        assert {id(calls.room()) for _ in given} == {*map(id, rooms)}
 
     @pytest.mark.parametrize(
         "body",
@@ -86,7 +105,7 @@ class TestCalls:
     def test_what_is_left_to_inductor(self, body: Callable[[Tensor], Any]) -> None:
         x = drawn(4, 4)
         made = standalone(body, x)
-        assert not isinstance(made._run, Replay)
+        assert not isinstance(made._run, Calls)
         torch.manual_seed(0)
         found = made(x)
         torch.manual_seed(0)
@@ -96,7 +115,7 @@ class TestCalls:
     def test_many_arguments(self) -> None:
         inputs = [drawn(5, seed=i) for i in range(100)]
         body = standalone(lambda *x: [sum(a * a for a in x)], *inputs)
-        assert isinstance(body._run, Replay)
+        assert isinstance(body._run, Calls)
         near(body(*inputs)[0], sum((a.double() ** 2 for a in inputs), torch.zeros(5, dtype=torch.float64)))
 
 

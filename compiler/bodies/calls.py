@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ from torch._inductor.output_code import CompiledFxGraph
 SOURCE = Path(__file__).with_suffix(".cpp")
 ALIGNED = 64  # bytes
 
+
+@dataclass(frozen=True)
+class Room:
+    """A block, and the results that lie in it, by their places."""
+
+    block: Tensor
+    parts: list[tuple[int, Tensor]]
+
+
 Seen = tuple[CompiledFxGraph, list[Any]]  # a graph that was called, and with what
 
 
@@ -35,32 +45,61 @@ class _Bindings(CppPythonBindingsCodeCache):
 
 @cache
 def _kernel() -> Callable[[Tensor, tuple[Tensor, ...]], None]:
-    """Of a program as `replay.cpp` has it, and of the tensors that it is about."""
+    """Of a program as `calls.cpp` has it, and of the tensors that it is about."""
     made: Callable[..., None] = _Bindings.load_pybinding(["", ""], SOURCE.read_text())
     return made
 
 
-class Replay:
-    """The calls of a record, for inputs that lie like those it was made with."""
+class Calls:
+    """The calls of a record, for inputs that lie like those it was made with. together: from which result on they lie
+    in a room, which another call may have when they are needed no more."""
 
-    def __init__(self, record: Record, inputs: int) -> None:
-        lasting = sorted({place.which for place in record.results if place is not None})
-        self.made = [(x.shape, x.stride, x.dtype) for x in (record.made[i] for i in lasting)]
-        self.results = [None if x is None else _result(x, lasting, record) for x in record.results]
-        offsets, self.bytes = arranged({i: life for i, life in enumerate(record.lives) if i not in lasting})
-        self.program = torch.tensor(list(_program(record, inputs, lasting, offsets)))
+    def __init__(self, record: Record, inputs: int, together: int) -> None:
+        results = dict(enumerate(record.results))
+        alone = sorted({x.which for i, x in results.items() if x and i < together})
+        self.made = [(x.shape, x.stride, x.dtype) for x in (record.made[i] for i in alone)]
+        self.views = [_view(x, alone, record) if x and x.which in alone else None for x in results.values()]
+        self.shared = {i: x for i, x in results.items() if x and x.which not in alone}
+        lasting = {x.which: Life(record.lives[x.which].bytes, 0, 1) for x in self.shared.values()}
+        self.within, self.size = arranged(lasting)
+        passing = {i: life for i, life in enumerate(record.lives) if i not in alone and i not in lasting}
+        offsets, self.bytes = arranged(passing)
+        places = {i: (inputs, offset) for i, offset in offsets.items()}
+        places |= {i: (inputs + 1, offset) for i, offset in self.within.items()}
+        places |= {i: (inputs + 2 + place, 0) for place, i in enumerate(alone)}
+        self.program = torch.tensor(list(_program(record, inputs, places)))
         self.run = _kernel()
+        self.scratch: list[Tensor] = []
+        self.spared: list[Room] = []  # for another call
 
-    def __call__(self, *inputs: Tensor) -> list[Tensor | None]:
+    def room(self) -> Room:
+        """For the results that lie together."""
+        return self.spared.pop() if self.spared else self._room()
+
+    def _room(self) -> Room:
+        with torch.inference_mode(False):  # what it is made in is not what it will be used in
+            block = torch.empty(self.size, dtype=torch.uint8)
+            parts: list[tuple[int, Tensor]] = []
+            for i, x in self.shared.items():
+                begin = x.offset + self.within[x.which] // x.dtype.itemsize
+                parts.append((i, block.view(x.dtype).as_strided(x.shape, x.stride, begin)))
+        return Room(block, parts)
+
+    def __call__(self, *inputs: Tensor, room: Room | None = None) -> list[Tensor | None]:
         made = [_empty_strided_cpu(*how) for how in self.made]
-        self.run(self.program, (*inputs, _empty_strided_cpu((self.bytes,), (1,), torch.uint8), *made))
+        room = room or self.room()
+        scratch = self.scratch.pop() if self.scratch else _empty_strided_cpu((self.bytes,), (1,), torch.uint8)
+        self.run(self.program, (*inputs, scratch, room.block, *made))
+        self.scratch.append(scratch)
         found: list[Tensor | None] = []
-        for result in self.results:
+        for result in self.views:
             if result is None:
                 found.append(None)
             else:
                 which, view = result
                 found.append(made[which] if view is None else _reinterpret_tensor(made[which], *view))
+        for i, x in room.parts:
+            found[i] = x
         return found
 
 
@@ -78,9 +117,12 @@ def watched() -> Iterator[list[Seen]]:
         yield seen
 
 
-def replayed(seen: Sequence[Seen], inputs: Sequence[Tensor], results: Sequence[Any]) -> Replay | None:
+def worked_out(
+    seen: Sequence[Seen], inputs: Sequence[Tensor], results: Sequence[Any], together: int | None = None
+) -> Calls | None:
     """What does the same as a call that was watched, which had these inputs and results. None where that does more than
-    to call kernels on a CPU, or where torch does something with inputs or results besides."""
+    to call kernels on a CPU, or where torch does something with inputs or results besides. together: as in `Calls`,
+    None for no result."""
     storages = {x.untyped_storage().data_ptr() for x in inputs}
     handed = any(x is not None and x.untyped_storage().data_ptr() in storages for x in results)
     if len(seen) != 1 or handed or not all(x.is_cpu for x in inputs) or not _same(inputs, seen[0][1]):
@@ -92,7 +134,7 @@ def replayed(seen: Sequence[Seen], inputs: Sequence[Tensor], results: Sequence[A
         return None
     if len(record.results) != len(results) or not all(map(_alike, results, record.results)):
         return None
-    return Replay(record, len(inputs))
+    return Calls(record, len(inputs), len(results) if together is None else together)
 
 
 def _same(some: Sequence[Tensor], others: Sequence[Any]) -> bool:
@@ -113,11 +155,11 @@ def _lies(x: Tensor) -> tuple[Any, ...]:
     return tuple(x.shape), x.stride(), x.dtype
 
 
-def _result(place: Place, lasting: Sequence[int], record: Record) -> tuple[int, tuple[Any, ...] | None]:
-    """Which of those that last, and as what it is seen."""
+def _view(place: Place, alone: Sequence[int], record: Record) -> tuple[int, tuple[Any, ...] | None]:
+    """Which of those that are made, and as what it is seen."""
     made = record.made[place.which]
     whole = (place.shape, place.stride, place.offset) == (made.shape, made.stride, 0)
-    return lasting.index(place.which), None if whole else (place.shape, place.stride, place.offset)
+    return alone.index(place.which), None if whole else (place.shape, place.stride, place.offset)
 
 
 def arranged(lives: Mapping[int, Life]) -> tuple[dict[int, int], int]:
@@ -134,21 +176,16 @@ def arranged(lives: Mapping[int, Life]) -> tuple[dict[int, int], int]:
     return offsets, max((offsets[i] + lives[i].bytes for i in offsets), default=0)
 
 
-def _program(record: Record, inputs: int, lasting: Sequence[int], offsets: Mapping[int, int]) -> Iterator[int]:
-    """As `replay.cpp` reads it. The tensors: the inputs, the block, what lasts."""
+def _program(record: Record, inputs: int, places: Mapping[int, tuple[int, int]]) -> Iterator[int]:
+    """As `calls.cpp` reads it. places: which tensor an allocation is in, and from which byte on."""
     yield len(record.calls)
     for call in record.calls:
         numbers, last = (call.arguments[:-2], call.arguments[-2:]) if call.ending else (call.arguments, [0.0, 0.0])
         yield from (call.address, len(numbers), call.ending)
         for x in numbers:
-            if not isinstance(x, Place):
-                yield from (-1, x)
-                continue
-            begin = x.offset * x.dtype.itemsize
-            if x.which < 0:
-                yield from (inputs + x.which, begin)
-            elif x.which in offsets:
-                yield from (inputs, offsets[x.which] + begin)
+            if isinstance(x, Place):
+                which, begin = (inputs + x.which, 0) if x.which < 0 else places[x.which]
+                yield from (which, begin + x.offset * x.dtype.itemsize)
             else:
-                yield from (inputs + 1 + lasting.index(x.which), begin)
+                yield from (-1, x)
         yield from struct.unpack("2q", struct.pack("2d", *last))
