@@ -17,6 +17,7 @@ from nldsl.compiler.starts import draw_all
 from nldsl.compiler.state import State
 from torch import Tensor, nn
 
+from nldsl.collecting import uncollected
 from nldsl.graph import LevelGraph
 from nldsl.meaning import meaning
 from nldsl.parameters import learned_parameters
@@ -106,6 +107,7 @@ class CompiledModule(Scope):
             raise ValueError("no token of this batch has a target: give at least two")
         return losses[known].mean()
 
+    @uncollected()
     def backward(
         self, *streams: Tensor, state: State | None = None, mask: Tensor | None = None
     ) -> tuple[Tensor, State]:

@@ -31,6 +31,7 @@ class Room:
     parts: list[tuple[int, Tensor]]
 
 
+Made = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]
 Seen = tuple[CompiledFxGraph, list[Any]]  # a graph that was called, and with what
 
 
@@ -57,8 +58,8 @@ class Calls:
     def __init__(self, record: Record, inputs: int, together: int) -> None:
         results = dict(enumerate(record.results))
         alone = sorted({x.which for i, x in results.items() if x and i < together})
-        self.made = [(x.shape, x.stride, x.dtype) for x in (record.made[i] for i in alone)]
-        self.views = [_view(x, alone, record) if x and x.which in alone else None for x in results.values()]
+        self.made = [_made(i, record) for i in alone]
+        self.views = [_view(x, alone, self.made) if x and x.which in alone else None for x in results.values()]
         self.shared = {i: x for i, x in results.items() if x and x.which not in alone}
         lasting = {x.which: Life(record.lives[x.which].bytes, 0, 1) for x in self.shared.values()}
         self.within, self.size = arranged(lasting)
@@ -155,11 +156,19 @@ def _lies(x: Tensor) -> tuple[Any, ...]:
     return tuple(x.shape), x.stride(), x.dtype
 
 
-def _view(place: Place, alone: Sequence[int], record: Record) -> tuple[int, tuple[Any, ...] | None]:
+def _made(which: int, record: Record) -> Made:
+    """How an allocation is made: as the first result that is all of it, if any is."""
+    made = record.made[which]
+    whole = (x for x in record.results if x and x.which == which and not x.offset and x.bytes == made.bytes)
+    seen = next((x for x in whole if x.dtype is made.dtype), made)
+    return seen.shape, seen.stride, seen.dtype
+
+
+def _view(place: Place, alone: Sequence[int], made: Sequence[Made]) -> tuple[int, tuple[Any, ...] | None]:
     """Which of those that are made, and as what it is seen."""
-    made = record.made[place.which]
-    whole = (place.shape, place.stride, place.offset) == (made.shape, made.stride, 0)
-    return alone.index(place.which), None if whole else (place.shape, place.stride, place.offset)
+    which = alone.index(place.which)
+    whole = (place.shape, place.stride) == made[which][:2] and not place.offset
+    return which, None if whole else (place.shape, place.stride, place.offset)
 
 
 def arranged(lives: Mapping[int, Life]) -> tuple[dict[int, int], int]:
