@@ -79,7 +79,7 @@ class Calls:
 
     def _room(self) -> Room:
         with torch.inference_mode(False):  # what it is made in is not what it will be used in
-            block = torch.empty(self.size, dtype=torch.uint8)
+            block = torch.empty(-(-self.size // ALIGNED) * ALIGNED, dtype=torch.uint8)  # whole numbers of any type
             parts: list[tuple[int, Tensor]] = []
             for i, x in self.shared.items():
                 begin = x.offset + self.within[x.which] // x.dtype.itemsize

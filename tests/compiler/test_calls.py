@@ -92,6 +92,16 @@ class TestCalls:
             calls.spared += rooms
         assert {id(calls.room()) for _ in given} == {*map(id, rooms)}
 
+    def test_a_room_holds_numbers_of_all_types(self) -> None:
+        def body(x: Tensor) -> list[Tensor]:
+            return [x @ x, (x @ x).double() + 1, (x @ x).long(), x[0, :3] > 0]
+
+        x = drawn(5, 5)
+        calls = standalone(body, x, kept=1).calls
+        assert calls is not None
+        for found, wanted in zip(calls(x, room=calls.room()), body(x), strict=True):
+            torch.testing.assert_close(found, wanted)
+
     @pytest.mark.parametrize(
         "body",
         (
